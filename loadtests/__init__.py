@@ -1,0 +1,1 @@
+"""Load tests: they meet the server as any client does, over HTTP, and import nothing from `serving`."""

@@ -1,0 +1,365 @@
+"""The load client, a process of its own: a closed loop of streamed chat requests, timed as the bytes arrive.
+
+It shares the cores with what it measures, so it does as little as it can: requests are encoded before the clock runs,
+events are parsed as JSON only up to the first one with content, and the rest is looked at once the answer is complete.
+
+    echo '{"host": "127.0.0.1", "port": 8000, "model": "m", "streams": 4, ...}' | python -m loadtests.overhead.client
+
+The plan comes in as one line of JSON on stdin (not as an argument: it holds a key). The client then connects, writes
+"ready", waits for a second line or the end of input, runs, and writes its result as one line of JSON.
+"""
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from random import Random
+from typing import Any, cast
+
+import uvloop
+
+CONTENT_FIELDS = ("content", "reasoning_content", "reasoning")
+DONE = b"data: [DONE]"
+REASONS_KEPT = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one client run asks for: `streams` workers, each with `requests` requests of `tokens` tokens in a row."""
+
+    host: str
+    port: int
+    model: str
+    streams: int
+    requests: int
+    tokens: int
+    seed: str = "0"  # decides the notes; the same for both sides, so that they get the same work
+    nonce: str = ""  # decides the head of each prompt; never the same twice, so that no prefix cache helps
+    path: str = "/v1/chat/completions"
+    key: str = field(default="", repr=False)
+    tls: bool = False
+    timeout_s: float = 120.0  # for one whole answer
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One complete answer. Seconds; tokens as the server counted them, frames as they arrived."""
+
+    ttft: float
+    e2e: float
+    tpot: float | None  # undefined for one token
+    tokens: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One client run. `wall_s` is from the first byte sent to the last one received."""
+
+    wall_s: float
+    client_cpu_s: float
+    timings: list[Timing]
+    failed: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+
+class Failed(Exception):
+    """One request did not give the whole answer that was asked for."""
+
+
+COMPLAINTS = ("chest pain on exertion", "a dry cough", "swollen ankles", "dizziness on standing", "a painful knee")
+PROBLEMS = ("hypertension", "type 2 diabetes", "atrial fibrillation", "asthma", "chronic kidney disease", "gout")
+DRUGS = ("lisinopril 10 mg daily", "metformin 500 mg twice daily", "apixaban 5 mg twice daily", "atorvastatin 20 mg")
+QUESTIONS = (
+    "Which medications does the patient take?",
+    "Summarise the visit in one sentence.",
+    "List the problems in this note.",
+    "What was the blood pressure?",
+)
+
+
+def prompt(seed: str, nonce: str, number: int) -> str:
+    """Return a short synthetic visit note and a question about it; equal arguments give equal text."""
+    rng = Random(f"{seed}/{number}")
+    head = Random(f"{seed}/{nonce}/{number}").getrandbits(64)
+    return (
+        f"Visit {head:016x}. A {rng.randint(20, 89)}-year-old {rng.choice(('woman', 'man'))} has had "
+        f"{rng.choice(COMPLAINTS)} for {rng.randint(2, 28)} days. History of {' and '.join(rng.sample(PROBLEMS, 2))}. "
+        f"Takes {' and '.join(rng.sample(DRUGS, 2))}. No known allergies. Blood pressure {rng.randint(105, 175)}/"
+        f"{rng.randint(60, 99)}, heart rate {rng.randint(52, 110)}, sodium {rng.randint(132, 146)}, creatinine "
+        f"{rng.randint(6, 19) / 10}. Plan: repeat the labs and review in {rng.randint(2, 12)} weeks.\n\n"
+        f"{rng.choice(QUESTIONS)}"
+    )
+
+
+def encode(plan: Plan, number: int) -> bytes:
+    """Return the whole HTTP request, ready to write."""
+    body = json.dumps(
+        {
+            "model": plan.model,
+            "messages": [{"role": "user", "content": prompt(plan.seed, plan.nonce, number)}],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": 0,
+            "max_tokens": plan.tokens,
+            "min_tokens": plan.tokens,
+            "ignore_eos": True,
+        }
+    ).encode()
+    lines = [
+        f"POST {plan.path} HTTP/1.1",
+        f"Host: {plan.host}:{plan.port}",
+        "Accept: text/event-stream",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    if plan.key:
+        lines.append(f"Authorization: Bearer {plan.key}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class Answer:
+    """One HTTP response as it arrives. Keeps the pieces; reads only what it must before the end."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.first: float | None = None  # when the first event with content was complete
+        self.last = 0.0  # when the last body bytes came: [DONE] in a whole answer
+        self.complete = False
+        self.keep_alive = True
+        self._pieces: list[bytes] = []
+        self._unread = b""  # an incomplete head, chunk size or event line
+        self._chunked = False
+        self._left: int | None = 0  # bytes left of this chunk or body; None: until the connection closes
+        self._trailers = False
+        self._events = b""
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take the bytes of one read."""
+        if not self.status:
+            head, found, data = (self._unread + data).partition(b"\r\n\r\n")
+            if not found:
+                self._unread = head
+                return
+            self._unread = b""
+            self._read_head(head)
+        body = self._dechunk(data) if self._chunked else self._take(data)
+        if not body:
+            return
+        self.last = now
+        self._pieces.append(body)
+        if self.first is None:
+            self._seek_content(body, now)
+
+    def closed(self) -> None:
+        """Note that the connection is gone: the end of a body without a length, else a broken answer."""
+        self.keep_alive = False
+        if self.status and not self._chunked and self._left is None:
+            self.complete = True
+
+    def timing(self, sent: float, tokens: int) -> Timing:
+        """Return what was measured, or raise Failed unless this is the whole answer to a request for `tokens`."""
+        body = b"".join(self._pieces)
+        tail = body[-300:].decode(errors="replace").strip()
+        if self.status != 200:
+            raise Failed(f"HTTP {self.status}: {tail}" if self.status else "connection closed without an answer")
+        if not self.complete:
+            raise Failed(f"connection closed in the middle of an answer, which ends: {tail}")
+        lines = body.split(b"\n")
+        if not any(line.rstrip() == DONE for line in lines[-4:]):
+            raise Failed(f"answer without [DONE], which ends: {tail}")
+        if self.first is None:
+            raise Failed(f"answer without content, which ends: {tail}")
+        counted = _completion_tokens(lines)
+        if counted is None:
+            raise Failed(f"answer without usage, which ends: {tail}")
+        if counted != tokens:
+            raise Failed(f"{counted} tokens instead of {tokens}")
+        frames = sum(line.startswith(b"data: ") for line in lines) - 1  # without [DONE]
+        tpot = (self.last - self.first) / (counted - 1) if counted > 1 else None
+        return Timing(self.first - sent, self.last - sent, tpot, counted, frames)
+
+    def _read_head(self, head: bytes) -> None:
+        status, *lines = head.decode("latin-1").split("\r\n")
+        self.status = int(status.split(" ", 2)[1])
+        headers = {name.strip().lower(): value.strip().lower() for name, _, value in (h.partition(":") for h in lines)}
+        self.keep_alive = headers.get("connection") != "close"
+        self._chunked = headers.get("transfer-encoding") == "chunked"
+        if not self._chunked:
+            length = headers.get("content-length")
+            self._left = None if length is None else int(length)
+            self.complete = self._left == 0
+
+    def _take(self, data: bytes) -> bytes:
+        if self._left is not None:
+            self._left -= len(data)
+            self.complete = self._left <= 0
+        return data
+
+    def _dechunk(self, data: bytes) -> bytes:
+        data, at, pieces = self._unread + data, 0, []
+        while at < len(data):
+            if self._left:
+                piece = data[at : at + self._left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                continue
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                break
+            line, at = data[at:end], end + 2
+            if self._trailers:
+                self.complete = not line
+            elif line:  # an empty one ends the chunk before
+                self._left = int(line.partition(b";")[0], 16)
+                self._trailers = self._left == 0
+        self._unread = data[at:]
+        return b"".join(pieces)
+
+    def _seek_content(self, body: bytes, now: float) -> None:
+        *lines, self._events = (self._events + body).split(b"\n")
+        if any(_has_content(line) for line in lines):
+            self.first = now
+
+
+def _has_content(line: bytes) -> bool:
+    if not line.startswith(b"data: {"):
+        return False
+    choices = json.loads(line[6:]).get("choices") or []
+    return any((choice.get("delta") or {}).get(name) for choice in choices for name in CONTENT_FIELDS)
+
+
+def _completion_tokens(lines: Sequence[bytes]) -> int | None:
+    for line in reversed(lines):
+        if line.startswith(b"data: {") and b'"usage"' in line:
+            usage: dict[str, int] = json.loads(line[6:]).get("usage") or {}
+            if "completion_tokens" in usage:
+                return usage["completion_tokens"]
+    return None
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection with one answer on it at a time."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._transport: asyncio.Transport | None = None
+        self._answer: Answer | None = None
+        self._done: asyncio.Future[None] | None = None
+
+    async def ask(self, request: bytes, tokens: int) -> Timing:
+        """Send a request and return the timing of its answer, or raise Failed."""
+        if self._transport is None or not self.open:
+            raise Failed("connection closed before the request")
+        answer = self._answer = Answer()
+        done = self._done = asyncio.get_running_loop().create_future()
+        sent = time.perf_counter()
+        self._transport.write(request)
+        try:
+            await done
+        finally:
+            self._answer = None
+            if not (answer.complete and answer.keep_alive):
+                self.close()
+        return answer.timing(sent, tokens)
+
+    def close(self) -> None:
+        self.open = False
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport, self.open = cast(asyncio.Transport, transport), True  # uvloop's does not inherit from it
+
+    def data_received(self, data: bytes) -> None:
+        now = time.perf_counter()
+        if self._answer is None:
+            self.close()  # nobody asked: not a connection to go on with
+            return
+        try:
+            self._answer.feed(data, now)
+        except ValueError as error:  # int() and json.loads: not the HTTP or not the events that we know
+            self._finish(Failed(f"cannot read the answer: {error}"))
+            return
+        if self._answer.complete:
+            self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        if self._answer is not None:
+            self._answer.closed()
+            self._finish()
+
+    def _finish(self, error: Exception | None = None) -> None:
+        if self._done is None or self._done.done():
+            return
+        if error is None:
+            self._done.set_result(None)
+        else:
+            self._done.set_exception(error)
+
+
+async def run(plan: Plan, started: Callable[[], None] = lambda: None) -> Result:
+    """Connect, call `started`, send everything that the plan asks for, and return what was measured."""
+    loop = asyncio.get_running_loop()
+
+    async def connect() -> Connection:
+        _, connection = await loop.create_connection(Connection, plan.host, plan.port, ssl=plan.tls or None)
+        return connection
+
+    timings: list[Timing] = []
+    reasons: list[str] = []
+
+    async def worker(connection: Connection, requests: Sequence[bytes]) -> None:
+        for request in requests:
+            try:
+                async with asyncio.timeout(plan.timeout_s):
+                    if not connection.open:
+                        connection = await connect()
+                    timings.append(await connection.ask(request, plan.tokens))
+            except TimeoutError:
+                reasons.append(f"no whole answer in {plan.timeout_s:g} s")
+            except (Failed, OSError, ValueError) as error:
+                reasons.append(str(error))
+        connection.close()
+
+    batches = [
+        [encode(plan, stream * plan.requests + request) for request in range(plan.requests)]
+        for stream in range(plan.streams)
+    ]
+    connections = [await connect() for _ in range(plan.streams)]
+    started()
+    cpu, begin = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(worker(c, requests) for c, requests in zip(connections, batches, strict=True)))
+    wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
+    return Result(wall_s, cpu_s, timings, len(reasons), reasons[:REASONS_KEPT])
+
+
+def decode_result(line: str) -> Result:
+    """Return the Result that a client wrote as JSON."""
+    fields: dict[str, Any] = json.loads(line)
+    return Result(**{**fields, "timings": [Timing(**timing) for timing in fields["timings"]]})
+
+
+def main() -> None:
+    plan = Plan(**json.loads(sys.stdin.readline()))
+
+    def started() -> None:
+        print("ready", flush=True)
+        sys.stdin.readline()  # blocks the loop, on purpose: nothing moves before the word to go
+
+    gc.collect()
+    gc.disable()  # short-lived, and a collection in the window would be measured as latency
+    try:
+        result = uvloop.run(run(plan, started))
+    except OSError as error:
+        sys.exit(f"cannot connect to {plan.host}:{plan.port}: {error}")
+    print(json.dumps(asdict(result)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""The assembly: settings in, parts out, and the parts put together. Imports all; imported by the command line only.
+
+settings ─┬─ secrets
+          ├─ engines, one for each deployment ──┐
+          ├─ keyring on SQL                      ├─ Parts ── gateway application ─┬─ Ray Serve (GatewayReplica)
+          ├─ quotas, metrics, log ───────────────┘                               └─ one process (uvicorn)
+          └─ vLLM replicas ────────────────────────────────────────────────────────  Ray Serve (ModelReplica)
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import ASGIApp
+
+from serving import settings as config
+from serving.deployments import engine_args
+from serving.engines.echo import EchoEngine, PlannedFailure
+from serving.engines.engine import Engine
+from serving.engines.http import Endpoints, FixedEndpoint, HttpEngine
+from serving.gateway.app import create_app
+from serving.gateway.catalog import Catalog, Deployment, RequestLimits
+from serving.gateway.middleware import UntilClientLeaves
+from serving.gateway.parts import Parts
+from serving.secrets import Secrets
+from serving.settings import Settings
+from serving.telemetry.logs import JsonLog, NoLog, RequestLog
+from serving.telemetry.metrics import Metrics, NoMetrics, PrometheusMetrics
+from serving.tenants.keys import Keyring
+from serving.tenants.quotas import InFlightQuotas
+from serving.tenants.sql import SqlKeys, migrate, open_database
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+GATEWAY_APP = "gateway"
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings of a file, checked whole, engine arguments included. Raises SettingsError."""
+    settings = config.load(path)
+    known = engine_args.known_names()
+    problems = [
+        f"{path}: deployments[{index}].{problem}"
+        for index, deployment in enumerate(settings.deployments)
+        if isinstance(deployment.engine, config.VllmEngine)
+        for problem in engine_args.problems_with(deployment.engine.args, known)
+    ]
+    if problems:
+        raise config.SettingsError("\n".join(problems))
+    return settings
+
+
+def build_keyring(settings: Settings, *, on_stale: Callable[[], None] = lambda: None) -> Keyring:
+    """Keys in the database, migrated if it is older than this code."""
+    database = open_database(settings.database_url)
+    migrate(database)
+    pepper = Secrets.load(settings.server.state_dir).pepper
+    return Keyring(
+        SqlKeys(database),
+        pepper,
+        cache_seconds=settings.keys.cache,
+        stale_seconds=settings.keys.stale,
+        on_stale=on_stale,
+    )
+
+
+def build_parts(settings: Settings, endpoints_of: Callable[[str], Endpoints]) -> Parts:
+    """Everything that the gateway works with. endpoints_of: where the vLLM replicas of a deployment are."""
+    secrets = Secrets.load(settings.server.state_dir)
+    metrics: Metrics = PrometheusMetrics() if settings.telemetry.metrics else NoMetrics()
+    deployments = [
+        Deployment(
+            name=d.name,
+            engine=build_engine(d, settings, endpoints_of, secrets),
+            limits=RequestLimits(**d.limits.model_dump(exclude={"max_in_flight"})),
+            notice=d.model.notice,
+        )
+        for d in settings.deployments
+    ]
+    return Parts(
+        catalog=Catalog(deployments, created=int(time.time())),
+        keyring=build_keyring(settings, on_stale=metrics.stale_key),
+        quotas=InFlightQuotas(
+            total=settings.gateway.max_in_flight,
+            per_deployment={d.name: d.limits.max_in_flight for d in settings.deployments},
+        ),
+        metrics=metrics,
+        log=build_log(settings),
+        cache_salt_of=functools.lru_cache(maxsize=4096)(secrets.salt_of),
+        max_body=settings.server.max_body,
+    )
+
+
+def build_engine(
+    deployment: config.Deployment, settings: Settings, endpoints_of: Callable[[str], Endpoints], secrets: Secrets
+) -> Engine:
+    """The engine of a deployment as the gateway sees it."""
+    engine = deployment.engine
+    http = functools.partial(
+        HttpEngine,
+        first_token_timeout=settings.server.first_token_timeout,
+        idle_timeout=settings.server.idle_timeout,
+        answer_timeout=settings.server.answer_timeout,
+    )
+    if isinstance(engine, config.VllmEngine):
+        return http(
+            endpoints_of(deployment.name),
+            model=deployment.name,
+            headers={"x-clinserve-engine": secrets.engine},
+            salted=True,
+        )
+    if isinstance(engine, config.HttpEngine):
+        key = os.environ.get(engine.key_env, "") if engine.key_env else ""
+        return http(
+            FixedEndpoint(engine.url),
+            model=engine.model or deployment.name,
+            headers={"authorization": f"Bearer {key}"} if key else {},
+        )
+    return EchoEngine(
+        first_token=engine.first_token,
+        inter_token=engine.inter_token,
+        max_model_len=engine.max_model_len,
+        failures=[PlannedFailure(f.when, f.action, f.after) for f in engine.failures],
+    )
+
+
+def build_log(settings: Settings) -> RequestLog:
+    if settings.telemetry.request_log == "off":
+        return NoLog()
+    if settings.telemetry.request_log == "file":
+        return JsonLog.in_file(request_log_file(settings))
+    return JsonLog.on_stdout()
+
+
+def request_log_file(settings: Settings) -> Path:
+    return settings.server.state_dir / "logs" / "requests.jsonl"
+
+
+def metrics_dir(settings: Settings) -> Path:
+    """Where the processes of this node leave their metrics for one scrape."""
+    return settings.server.state_dir / "run" / "metrics"
+
+
+def process_app(settings: Settings) -> ASGIApp:
+    """The gateway for one process, without Ray: echo and http engines."""
+
+    def none(deployment: str) -> Endpoints:
+        raise LookupError(deployment)  # settings refuse vLLM in this runtime
+
+    return UntilClientLeaves(create_app(build_parts(settings, none)))
+
+
+def _gateway_app(settings: Settings) -> ASGIApp:
+    """The gateway inside its Ray Serve replica, which cancels a request whose client leaves by itself."""
+    from serving.deployments.ray_endpoints import RayEndpoints
+
+    server = settings.server
+    return create_app(build_parts(settings, lambda name: RayEndpoints(name, host=server.host, port=server.port)))
+
+
+def gateway_application(settings: Settings) -> Application:
+    """The gateway as a Ray Serve application, at route prefix /."""
+    from ray import serve
+
+    from serving.deployments.gateway_replica import GatewayReplica
+
+    gateway = serve.deployment(serve.ingress()(GatewayReplica)).options(
+        name="gateway",
+        num_replicas=settings.gateway.replicas,
+        max_ongoing_requests=2 * settings.gateway.max_in_flight,  # quotas refuse before Serve would queue
+        ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
+    )
+    return gateway.bind(functools.partial(_gateway_app, settings))
+
+
+def engine_application(settings: Settings, deployment: config.Deployment) -> Application:
+    """A vLLM deployment as a Ray Serve application, at route prefix /_engine/NAME."""
+    from ray import serve
+
+    from serving.deployments.model_replica import ModelReplica
+
+    engine = deployment.engine
+    assert isinstance(engine, config.VllmEngine)
+    replica = serve.deployment(serve.ingress()(ModelReplica)).options(
+        name="model",
+        num_replicas=deployment.replicas,
+        max_ongoing_requests=engine.max_ongoing_requests,
+        health_check_period_s=2,
+        health_check_timeout_s=10,
+        **_placement(deployment, engine.env | _metrics_env(settings)),
+    )
+    return replica.bind(deployment, settings.server.state_dir)
+
+
+def _placement(deployment: config.Deployment, env: dict[str, str]) -> dict[str, Any]:
+    """Where Ray may put a replica and its workers."""
+    engine = deployment.engine
+    assert isinstance(engine, config.VllmEngine)
+    actor: dict[str, Any] = {"num_cpus": engine.num_cpus, "runtime_env": {"env_vars": env}}
+    if engine.device == "cpu":
+        return {"ray_actor_options": actor, "placement_group_bundles": [{"CPU": engine.num_cpus}]}
+    # One bundle a GPU, the replica itself in the first; the type, if any, as Ray's LLMServer asks for it.
+    bundle: dict[str, float] = {"CPU": 1.0, "GPU": 1.0}
+    if engine.accelerator_type:
+        bundle[f"accelerator_type:{engine.accelerator_type}"] = 0.001
+    first = bundle | {"CPU": 1.0 + engine.num_cpus}
+    return {
+        "ray_actor_options": actor,
+        "placement_group_bundles": [first, *[bundle] * (engine.tensor_parallel_size - 1)],
+        "placement_group_strategy": "PACK",
+    }
+
+
+def _metrics_env(settings: Settings) -> dict[str, str]:
+    return {"PROMETHEUS_MULTIPROC_DIR": str(metrics_dir(settings))} if settings.telemetry.metrics else {}

@@ -1,0 +1,148 @@
+"""The `clinserve` command: its verbs and how their errors are shown. What they do is in commands/."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from serving import __version__
+from serving.settings import Settings, SettingsError
+
+DEFAULT_CONFIG = Path("deploy/configs/demo.yaml")
+SUPPORTED = ((3, 11), (3, 12))
+
+cli = typer.Typer(
+    help="Serve clinical foundation models behind an OpenAI-compatible API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # locals may hold keys and prompts
+)
+config_cli = typer.Typer(help="Look at configurations.", no_args_is_help=True)
+cli.add_typer(config_cli, name="config")
+
+Config = Annotated[
+    Path,
+    typer.Option(
+        "--config", "-c", envvar="CLINSERVE_CONFIG", help="The configuration, one YAML file.", show_default=True
+    ),
+]
+
+
+@cli.callback()
+def root(
+    context: typer.Context,
+    config: Config = DEFAULT_CONFIG,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    context.obj = partial(_keyring, config)
+
+
+@cli.command()
+def serve(
+    config: Config = DEFAULT_CONFIG,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; overrides server.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; overrides server.port.", min=1, max=65535)] = None,
+) -> None:
+    """Start everything on this machine and stay in the foreground; Ctrl-C stops it all."""
+    from serving.commands import serve as command
+
+    settings = load(config)
+    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+    try:
+        command.serve(settings)
+    except command.CannotStart as error:
+        fail(str(error))
+
+
+@cli.command()
+def chat(
+    message: Annotated[str | None, typer.Argument(help="Ask once and stop. Without it, a conversation.")] = None,
+    url: Annotated[str, typer.Option(envvar="CLINSERVE_URL", help="The server.")] = "http://127.0.0.1:8000",
+    key: Annotated[
+        str | None, typer.Option(envvar="CLINSERVE_API_KEY", help="Default: the key in .clinserve/demo.key.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Deployment. Default: the first one.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    note: Annotated[Path | None, typer.Option(help="A text file that the first message is about.")] = None,
+) -> None:
+    """Talk to a running server, with streaming."""
+    from serving.commands import chat as command
+
+    try:
+        command.chat(message, url=url, key=key, model=model, system=system, note=note)
+    except command.CannotChat as error:
+        fail(str(error))
+
+
+@cli.command()
+def doctor(
+    config: Config = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Say what this machine can run and what is missing."""
+    from serving.commands import doctor as command
+
+    raise typer.Exit(command.doctor(config, as_json=as_json))
+
+
+@config_cli.command("check")
+def config_check(config: Annotated[Path, typer.Argument(help="The file to check.")] = DEFAULT_CONFIG) -> None:
+    """Read a configuration and say every mistake in it."""
+    settings = load(config)
+    for deployment in settings.deployments:
+        typer.echo(
+            f"{deployment.name}: {deployment.engine.kind}, {deployment.model.source}, replicas {deployment.replicas}"
+        )
+    typer.echo(f"{config}: valid")
+
+
+@config_cli.command("show")
+def config_show(config: Annotated[Path, typer.Argument(help="The file to read.")] = DEFAULT_CONFIG) -> None:
+    """Print the settings in force: file, environment and defaults together. Secrets are not part of them."""
+    import yaml
+
+    typer.echo(yaml.safe_dump(load(config).model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+def load(path: Path) -> Settings:
+    from serving.app import load_settings
+
+    try:
+        return load_settings(path)
+    except SettingsError as error:
+        fail(str(error))
+
+
+def _keyring(config: Path) -> object:
+    from serving.app import build_keyring
+
+    return build_keyring(load(config))
+
+
+def fail(message: str) -> NoReturn:
+    """One problem a line, on standard error, and exit status 1."""
+    for line in message.splitlines():
+        typer.secho(f"clinserve: {line}", fg="red", err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    if sys.version_info[:2] not in SUPPORTED:
+        wanted = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED)
+        sys.exit(f"clinserve: needs Python {wanted}; this is {sys.version.split()[0]}")
+    from serving.commands.keys import keys_app
+
+    cli.add_typer(keys_app, name="keys")
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the `clinserve` command does, a file for each verb. Terminal only: no rules, no HTTP handlers."""

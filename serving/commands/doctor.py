@@ -1,0 +1,164 @@
+"""`clinserve doctor`: what this machine can run, and what is missing for the configuration."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from rich.console import Console
+from rich.markup import escape
+
+from serving import settings as config
+from serving.app import load_settings
+from serving.commands.serve import CannotStart, check_machine, memory_needed
+from serving.settings import Settings, SettingsError
+
+_PINNED = {"ray": "2.60.0", "vllm": "0.29.0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. remedy: what to do when it is not ok."""
+
+    what: str
+    state: Literal["ok", "warning", "missing"]
+    detail: str
+    remedy: str = ""
+
+
+def doctor(path: Path, *, as_json: bool) -> int:
+    """Print the findings; 1 if something that the configuration needs is missing."""
+    findings = [*about_machine()]
+    try:
+        settings = load_settings(path)
+        findings += [Finding("configuration", "ok", str(path)), *about_configuration(settings)]
+    except SettingsError as error:
+        findings.append(
+            Finding("configuration", "missing", str(error), "mend the file; 'clinserve config check' reads it again")
+        )
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _show(findings)
+    return int(any(finding.state == "missing" for finding in findings))
+
+
+def _show(findings: list[Finding]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    signs = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "missing": "[red]✗[/]"}
+    for finding in findings:
+        console.print(f"{signs[finding.state]} {finding.what}: {escape(finding.detail)}")
+        if finding.remedy and finding.state != "ok":
+            console.print(f"    {escape(finding.remedy)}", style="dim")
+
+
+def about_machine() -> Iterator[Finding]:
+    version = platform.python_version()
+    supported = sys.version_info[:2] in ((3, 11), (3, 12))
+    yield Finding("Python", "ok" if supported else "missing", version, "use Python 3.11 or 3.12")
+    cores, memory = os.cpu_count() or 1, psutil.virtual_memory()
+    yield Finding(
+        "CPU",
+        "ok" if cores >= 2 else "warning",
+        f"{cores} cores, {_vector_width()}",
+        "two cores are the least for vLLM",
+    )
+    yield Finding("memory", "ok", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
+    shared = shutil.disk_usage("/dev/shm") if Path("/dev/shm").exists() else None
+    if shared is not None:
+        enough = shared.free > 256 * 2**20
+        yield Finding(
+            "shared memory", "ok" if enough else "warning", f"{shared.free / 2**20:.0f} MiB in /dev/shm",
+            "give the container a larger /dev/shm: Ray and vLLM's workers use it",
+        )  # fmt: skip
+    gpus = _gpus()
+    yield Finding("GPU", "ok", "; ".join(gpus) if gpus else "none: deployments need 'device: cpu'")
+    for module, wanted in _PINNED.items():
+        yield _about_package(module, wanted)
+
+
+def _about_package(module: str, wanted: str) -> Finding:
+    if find_spec(module) is None:
+        return Finding(
+            module,
+            "warning",
+            "not installed",
+            "make setup installs it; only a gateway with echo or http engines does without",
+        )
+    for distribution in (module, f"{module}-cpu"):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        state: Literal["ok", "warning"] = "ok" if version.split("+")[0] == wanted else "warning"
+        return Finding(module, state, f"{distribution} {version}", f"{wanted} is the version that was tested")
+    return Finding(module, "warning", "installed without a version", f"{wanted} is the version that was tested")
+
+
+def _vector_width() -> str:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    return next(
+        (name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if f" {flag} " in flags), platform.machine()
+    )
+
+
+def _gpus() -> list[str]:
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
+
+
+def about_configuration(settings: Settings) -> Iterator[Finding]:
+    need = memory_needed(settings)
+    yield Finding("needs", "ok", f"about {need:.1f} GiB of memory for {len(settings.deployments)} deployment(s)")
+    try:
+        check_machine(settings)
+        yield Finding("can start", "ok", f"{settings.server.host}:{settings.server.port} is free and memory suffices")
+    except CannotStart as error:
+        yield Finding("can start", "missing", str(error))
+    for deployment in settings.deployments:
+        yield from _about_deployment(deployment)
+
+
+def _about_deployment(deployment: config.Deployment) -> Iterator[Finding]:
+    engine, name = deployment.engine, f"deployment {deployment.name}"
+    if isinstance(engine, config.VllmEngine):
+        if find_spec("vllm") is None:
+            yield Finding(name, "missing", "vLLM is not installed", "make setup")
+        elif engine.device == "gpu" and len(_gpus()) < engine.tensor_parallel_size:
+            yield Finding(
+                name, "missing", f"needs {engine.tensor_parallel_size} GPU(s), this machine has {len(_gpus())}"
+            )
+        else:
+            where = "directory" if Path(deployment.model.source).is_absolute() else "Hugging Face id"
+            pinned = where == "directory" or deployment.model.revision
+            yield Finding(
+                name,
+                "ok" if pinned else "warning",
+                f"{where} {deployment.model.source}",
+                "pin model.revision to a commit",
+            )
+    elif isinstance(engine, config.HttpEngine):
+        absent = bool(engine.key_env) and engine.key_env not in os.environ
+        yield Finding(name, "missing" if absent else "ok", engine.url, f"set {engine.key_env}")
+    else:
+        yield Finding(name, "ok", "echo engine, not a model")

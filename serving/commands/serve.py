@@ -1,0 +1,239 @@
+"""`clinserve serve`: start everything on this machine, say how to call it, show one line a request, stop it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import FrameType
+
+import psutil
+from rich.console import Console
+from rich.markup import escape
+
+from serving import app
+from serving import settings as config
+from serving.commands.progress import Progress
+from serving.settings import Settings
+from serving.tenants.keys import Secret
+
+_VLLM_CPU_GIB = 3.5
+"""What a small vLLM replica on CPU takes beside its KV cache (measured 3.3)."""
+DEMO_TENANT = "demo"
+
+
+class CannotStart(Exception):
+    """One line that says what is missing and what to do."""
+
+
+def serve(settings: Settings) -> None:
+    """Run until Ctrl-C or SIGTERM. Raises CannotStart, SettingsError."""
+    progress = Progress()
+    check_machine(settings)
+    signal.signal(signal.SIGTERM, _interrupt)
+    key = demo_key(settings)
+    for stale in app.metrics_dir(settings).glob("*.db"):  # of an earlier run: its processes are gone
+        stale.unlink()
+    app.metrics_dir(settings).mkdir(parents=True, exist_ok=True)
+    if settings.server.runtime == "process":
+        _in_one_process(settings, progress, key)
+    else:
+        _on_ray(settings, progress, key)
+
+
+def check_machine(settings: Settings) -> None:
+    """Find out before anything is started what would only fail later, and less clearly. Raises CannotStart."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.server.host, settings.server.port))
+        except OSError as error:
+            raise CannotStart(
+                f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}. "
+                "Choose another port, such as PORT=8001 make serve, or --port 8001."
+            ) from None
+    need, free = memory_needed(settings), psutil.virtual_memory().available / 2**30
+    if free < need:
+        raise CannotStart(
+            f"too little memory: {free:.1f} GiB are free, about {need:.1f} GiB are needed. "
+            "Stop something, or lower VLLM_CPU_KVCACHE_SPACE or replicas."
+        )
+
+
+def memory_needed(settings: Settings) -> float:
+    """GiB of main memory for Ray, the gateway and the vLLM replicas on CPU, roughly."""
+    need = 1.0
+    for deployment in settings.deployments:
+        engine = deployment.engine
+        if isinstance(engine, config.VllmEngine) and engine.device == "cpu":
+            need += deployment.replicas * (_VLLM_CPU_GIB + float(engine.env.get("VLLM_CPU_KVCACHE_SPACE", "4")))
+    return need
+
+
+def demo_key(settings: Settings) -> str | None:
+    """The key in `keys.demo_key_file`, made on the first start. None where no such file is configured."""
+    if settings.keys.demo_key_file is None:
+        return None
+    file = settings.server.state_dir / settings.keys.demo_key_file
+    keyring = app.build_keyring(settings)
+    if file.exists():
+        text = file.read_text().strip()
+        keyring.adopt(DEMO_TENANT, "demo", Secret(text))
+        return text
+    _, secret = keyring.mint(DEMO_TENANT, "demo")
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(secret.reveal() + "\n")
+    return secret.reveal()
+
+
+def _in_one_process(settings: Settings, progress: Progress, key: str | None) -> None:
+    import uvicorn
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app.process_app(settings),
+            host=settings.server.host,
+            port=settings.server.port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    announcer = threading.Thread(target=_announce_when_ready, args=(settings, progress, key), daemon=True)
+    announcer.start()
+    server.run()
+
+
+def _announce_when_ready(settings: Settings, progress: Progress, key: str | None) -> None:
+    _wait_until_ready(settings)
+    announce(settings, progress, key)
+    follow(app.request_log_file(settings), progress.console)
+
+
+def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
+    from serving.deployments.cluster import DeployFailed, LocalCluster, Target, engine_target
+
+    cluster = LocalCluster(host=settings.server.host, port=settings.server.port, max_stream=settings.server.max_stream)
+    try:
+        with progress.step("Started Ray"):
+            cluster.start_ray(num_cpus=_cpus_reserved(settings))
+        with progress.step("Started Ray Serve and HAProxy"):
+            cluster.start_serve()
+        targets = [
+            engine_target(d.name, app.engine_application(settings, d))
+            for d in settings.deployments
+            if isinstance(d.engine, config.VllmEngine)
+        ]
+        targets.append(Target(app.GATEWAY_APP, "/", app.gateway_application(settings)))
+        with progress.step("Handed over the deployments"):
+            cluster.deploy(targets)
+        with progress.step("All deployments run"):
+            for name in cluster.watch([t.name for t in targets], timeout=settings.server.start_timeout):
+                progress.done(f"{name} is up, after")
+        with progress.step("Ready to serve"):
+            _wait_until_ready(settings)
+        announce(settings, progress, key)
+        follow(app.request_log_file(settings), progress.console)
+    except (DeployFailed, TimeoutError) as error:
+        raise CannotStart(f"{error}. The logs are in {cluster.logs()}.") from None
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with progress.step("Stopped"):
+            cluster.stop()
+
+
+def _cpus_reserved(settings: Settings) -> float:
+    engines = sum(
+        d.replicas * d.engine.num_cpus for d in settings.deployments if isinstance(d.engine, config.VllmEngine)
+    )
+    return engines * 2 + settings.gateway.replicas * settings.gateway.num_cpus
+
+
+def _wait_until_ready(settings: Settings) -> None:
+    url, end = f"{base_url(settings)}/readyz", time.monotonic() + settings.server.start_timeout
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                if response.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.2)
+    raise TimeoutError("the gateway did not become ready")
+
+
+def base_url(settings: Settings) -> str:
+    host = "127.0.0.1" if settings.server.host == "0.0.0.0" else settings.server.host
+    return f"http://{host}:{settings.server.port}"
+
+
+def announce(settings: Settings, progress: Progress, key: str | None) -> None:
+    """The ready line and how to call it, to paste."""
+    url, console = base_url(settings), progress.console
+    shown = key or "YOUR_KEY"
+    first = settings.deployments[0]
+    progress.done("[bold]Ready[/], after")
+    console.print(f"\n  URL    {url}/v1\n  Key    {shown}" + ("" if key else "   (clinserve keys create makes one)"))
+    for deployment in settings.deployments:
+        notice = f"  [yellow]{escape(deployment.model.notice)}[/]" if deployment.model.notice else ""
+        console.print(f"  Model  {deployment.name}{notice}")
+    body = json.dumps({"model": first.name, "messages": [{"role": "user", "content": QUESTION}]})
+    console.print("\n[dim]# curl[/]")
+    console.print(
+        f"curl -s {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
+        markup=False,
+    )
+    console.print("\n[dim]# Python, with the openai package (here: .venv/bin/python)[/]")
+    console.print(PYTHON.format(url=url, key=shown, model=first.name, question=QUESTION), markup=False)
+    console.print("[dim]Ctrl-C stops everything. One line a request:[/]")
+
+
+QUESTION = "Note: 67-year-old woman with hypertension. Medications: lisinopril 10 mg daily. Allergies: penicillin (rash). Which medications does the patient take?"
+PYTHON = """\
+from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key="{key}")
+stream = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "{question}"}}], stream=True)
+print("".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices))
+"""
+
+
+def follow(file: Path, console: Console) -> None:
+    """Print a readable line for each line that is added to the request log, until interrupted."""
+    while not file.exists():
+        time.sleep(0.2)
+    with file.open(encoding="utf-8") as lines:
+        lines.seek(0, os.SEEK_END)
+        while True:
+            line = lines.readline()
+            if line.endswith("\n"):
+                console.print(readable(json.loads(line)), markup=False)
+            else:
+                time.sleep(0.2)
+
+
+def readable(line: dict[str, object]) -> str:
+    """A log line for a person: time, status, route, deployment, tokens in and out, TTFT, duration, outcome, id."""
+    if line.get("event") != "request":
+        return f"{str(line['time'])[11:19]} {line.get('event')} {line.get('error', '')} {line.get('request_id', '')}"
+    parts = [str(line["time"])[11:19], str(line["status"]), str(line["method"]), str(line["route"])]
+    if line["deployment"]:
+        parts += [str(line["deployment"]), f"{line['prompt_tokens']}+{line['completion_tokens']} tokens"]
+    if line["ttft_ms"] is not None:
+        parts.append(f"ttft {line['ttft_ms']} ms")
+    parts.append(f"{line['duration_ms']} ms")
+    if line["outcome"] != "ok":
+        parts.append(str(line["outcome"]))
+    return "  ".join([*parts, str(line["request_id"])])
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,133 @@
+"""Ray and Ray Serve on this machine: start, deploy, watch, stop. Used by `clinserve serve`; on Kubernetes KubeRay does it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from serving.deployments import environment
+from serving.deployments.naming import ENGINE_PREFIX, app_name_of
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+_STOP_SECONDS = 15.0
+_OBJECT_STORE_BYTES = 100 * 2**20  # tokens do not pass through it
+
+
+class DeployFailed(Exception):
+    """An application cannot run. The message is Ray Serve's, shortened to its last line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An application and where it is mounted."""
+
+    name: str
+    route_prefix: str
+    application: Application
+
+
+def engine_target(deployment: str, application: Application) -> Target:
+    return Target(app_name_of(deployment), ENGINE_PREFIX + deployment, application)
+
+
+class LocalCluster:
+    """A Ray of our own on this machine; never an already running one, whatever RAY_ADDRESS says."""
+
+    def __init__(self, *, host: str, port: int, max_stream: float) -> None:
+        self._host = host
+        self._port = port
+        # Not in state_dir: HAProxy's admin socket must have a short path.
+        self._run_dir = Path(tempfile.mkdtemp(prefix="clinserve-"))
+        environment.apply(environment.serve_environment(max_stream=max_stream, run_dir=self._run_dir))
+
+    def start_ray(self, *, num_cpus: float) -> None:
+        import ray
+
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, int(num_cpus + 0.999)),
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+
+    def start_serve(self) -> None:
+        from ray import serve
+
+        serve.start(
+            http_options={"host": self._host, "port": self._port},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
+
+    def deploy(self, targets: Sequence[Target]) -> None:
+        """Hand over the applications, all at once; `watch` tells when they run."""
+        from ray import serve
+        from ray.serve.api import RunTarget
+
+        serve.run_many(
+            [RunTarget(t.application, name=t.name, route_prefix=t.route_prefix) for t in targets],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+
+    def watch(self, names: Iterable[str], *, timeout: float) -> Iterator[str]:
+        """Yield each application's name when it runs. Raises DeployFailed, TimeoutError."""
+        from ray import serve
+
+        waiting, end = set(names), time.monotonic() + timeout
+        while waiting:
+            applications = serve.status().applications
+            for name in sorted(waiting & applications.keys()):
+                application = applications[name]
+                if application.status == "RUNNING":
+                    waiting.discard(name)
+                    yield name
+                elif application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                    messages = [application.message, *(d.message for d in application.deployments.values())]
+                    raise DeployFailed(f"{name}: {_last_line(messages)}")
+            if waiting and time.monotonic() > end:
+                raise TimeoutError(f"{', '.join(sorted(waiting))} did not start in {timeout:.0f} s")
+            time.sleep(0.25)
+
+    def logs(self) -> Path:
+        """Where Ray keeps the logs of this run."""
+        return Path("/tmp/ray/session_latest/logs/serve")  # Ray's fixed place for them
+
+    def stop(self) -> None:
+        """Stop every process that was started, orderly if it takes seconds, else by force."""
+        family = psutil.Process().children(recursive=True)
+        ender = threading.Thread(target=_shut_down, daemon=True)
+        ender.start()
+        ender.join(_STOP_SECONDS)
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=5)
+        shutil.rmtree(self._run_dir, ignore_errors=True)
+
+
+def _shut_down() -> None:
+    import ray
+    from ray import serve
+
+    with contextlib.suppress(Exception):  # whatever fails here, the processes are killed next
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _last_line(messages: Iterable[str]) -> str:
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,59 @@
+"""Ray Serve's switches. They are read when ray.serve is imported, so they are set before, in every process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+# Why each: measured in the README's Decisions, "HAProxy and direct streaming".
+SWITCHES = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # HAProxy would write a line for each request, which a Python process then parses; our metrics count requests.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    # The control plane takes commands that run code; it must not take them from everybody (CVE-2023-48022).
+    "RAY_AUTH_MODE": "token",
+}
+
+
+def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
+    """The switches, with HAProxy's files in `run_dir` and its side ports free, so that two servers can share a machine.
+
+    max_stream: seconds. Every replica change reloads HAProxy, and the old worker cuts what still runs after this
+    (https://github.com/ray-project/ray/issues/66056).
+    """
+    metrics, stats, fallback_http, fallback_grpc = free_ports(4)
+    return SWITCHES | {
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(max_stream) + 60),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, (os.cpu_count() or 1) // 2)),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_dir / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_dir / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run_dir),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run_dir / "server-state"),
+    }
+
+
+def apply(switches: Mapping[str, str], environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
+    """Set what is not set: an operator's own value wins."""
+    for name, value in switches.items():
+        environ.setdefault(name, value)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

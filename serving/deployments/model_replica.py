@@ -1,0 +1,97 @@
+"""A vLLM replica as a Ray Serve deployment: Ray's LLMServer with vLLM's own OpenAI app, behind a door with a secret."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.secrets import Secrets
+from serving.settings import Deployment, VllmEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ray.serve.llm import LLMConfig
+
+SECRET_HEADER = b"x-clinserve-engine"
+_OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/models", "/health"})
+
+
+class ModelReplica:
+    """One running copy of a model.
+
+    It holds an LLMServer instead of being one: the class is then known without importing vLLM, which would cost the
+    command line and every gateway ten seconds.
+    """
+
+    async def __init__(self, deployment: Deployment, state_dir: Path) -> None:  # type: ignore[misc]  # Serve awaits it
+        from ray.serve.llm import LLMServer
+
+        class Server(LLMServer):  # type: ignore[misc]
+            async def _start_engine(self) -> None:
+                # Ray's own also starts an actor that reports the model to Ray's makers. A hospital's does not.
+                await self.engine.start()
+
+        self._secret = Secrets.load(state_dir).engine
+        self._server = await Server(llm_config(deployment))
+
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret)
+
+    async def check_health(self) -> None:
+        """Raises when the engine is dead; Serve then replaces the replica."""
+        await self._server.check_health()
+
+
+class EngineDoor:
+    """Lets only the gateway in, and only to the routes that it uses.
+
+    The engine shares the gateway's port under /_engine/NAME, and vLLM has routes that pause it or load weights;
+    its own key check leaves those open. So: the internal secret, compared in constant time, and a list of routes.
+    """
+
+    def __init__(self, app: ASGIApp, secret: str) -> None:
+        self._app = app
+        self._secret = secret.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._may_enter(scope):
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+            return None
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        await self._app(scope, receive, send)
+
+    def _may_enter(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        given = next((value for name, value in scope["headers"] if name == SECRET_HEADER), b"")
+        return hmac.compare_digest(given, self._secret) and path in _OPEN_ROUTES
+
+
+def llm_config(deployment: Deployment) -> LLMConfig:
+    """What Ray's LLMServer needs to know, from our configuration; CPU and GPU alike."""
+    from ray.serve.llm import LLMConfig
+
+    engine = deployment.engine
+    assert isinstance(engine, VllmEngine)
+    args: dict[str, Any] = {"enable_prompt_tokens_details": True} | engine.args
+    if engine.tensor_parallel_size > 1:
+        args["tensor_parallel_size"] = engine.tensor_parallel_size
+    if deployment.model.revision:
+        args |= {"revision": deployment.model.revision, "tokenizer_revision": deployment.model.revision}
+    return LLMConfig(
+        model_loading_config={"model_id": deployment.name, "model_source": deployment.model.source},
+        accelerator_type=engine.accelerator_type,
+        accelerator_config={"kind": engine.device},
+        engine_kwargs=args,
+        # Off: it sends vLLM's metrics through Ray's agent. vLLM's own go into the node's one scrape beside ours.
+        log_engine_metrics=False,
+        deployment_config={
+            "num_replicas": deployment.replicas,
+            "max_ongoing_requests": engine.max_ongoing_requests,
+            "ray_actor_options": {"num_cpus": engine.num_cpus},
+        },
+    )

@@ -1,0 +1,47 @@
+"""The Engine protocol: anything that turns a request into bytes of an OpenAI answer. Owned by the gateway, its user."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Operation = Literal["chat", "completions"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One request as an engine gets it: already tidied, with nothing of the caller's but the body.
+
+    body: the OpenAI request, with `stream_options.include_usage` set when it streams. cache_salt: the tenant's
+    KV-cache namespace, for engines that have one. request_id: ours, never the client's (vLLM CVE-2026-116176).
+    """
+
+    operation: Operation
+    body: dict[str, Any]
+    stream: bool
+    request_id: str
+    cache_salt: str
+
+
+class Engine(Protocol):
+    """Contract, checked for every implementation by tests/engines/test_engine_contract.py:
+
+    - `answer` yields bytes or raises; a failure is an exception of serving.errors, never a yielded body.
+    - Streaming, each item is one or more whole SSE events, in order, the last `data: [DONE]`; before it one event with
+      `choices: []` and `usage`. Items are passed on as they come from the engine, without waiting to fill anything.
+    - Not streaming, the items together are one JSON object with `usage`.
+    - Nothing generated yet: EngineUnavailable (503), InvalidRequest (400), EngineTimeout (504) before the first item.
+      Afterwards: EngineFailed, after the last whole event.
+    - Closing the generator stops the work in the engine at once. Its clean-up does not await.
+    """
+
+    def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]: ...
+
+    async def ready(self) -> bool:
+        """Would a request be served now? Never raises; bounded to a few seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections. No request may be running."""
+        ...

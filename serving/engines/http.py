@@ -1,0 +1,223 @@
+"""An engine behind HTTP: a vLLM replica under Ray Serve, a bare vLLM, a NIM. The only file that imports aiohttp.
+
+aiohttp rather than httpx: httpx's pool costs grow with the square of concurrency (https://github.com/encode/httpx/issues/3215).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Protocol
+
+import aiohttp
+
+from serving.engines.engine import EngineRequest
+from serving.errors import (
+    ContextTooLong,
+    EngineFailed,
+    EngineTimeout,
+    EngineUnavailable,
+    InvalidRequest,
+    ServingError,
+)
+from serving.protocol import sse
+
+_PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+_CONNECT_SECONDS = 3.0
+_READY_SECONDS = 3.0
+_RETRY_AFTER = 2.0
+_TOO_LONG = re.compile(r"maximum (?:context|model) length", re.IGNORECASE)
+_ERROR_EVENT = b'data: {"error"'
+
+
+class Endpoints(Protocol):
+    """Where the replicas of one deployment are."""
+
+    async def pick(self) -> str:
+        """Base URL of a replica, up to and including /v1. Raises EngineUnavailable when there is none in time."""
+        ...
+
+
+class FixedEndpoint:
+    """One address, set in the configuration."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    async def pick(self) -> str:
+        return self._url
+
+
+class HttpEngine:
+    """An Engine that forwards to an OpenAI-compatible endpoint and hands its bytes on.
+
+    model: the name that the endpoint knows. headers: sent with every request (the internal secret, a key).
+    salted: the endpoint is vLLM, so each request carries its tenant's cache_salt. Times in seconds.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        *,
+        model: str,
+        headers: Mapping[str, str] | None = None,
+        salted: bool = False,
+        first_token_timeout: float = 120.0,
+        idle_timeout: float = 60.0,
+        answer_timeout: float = 600.0,
+    ) -> None:
+        self._endpoints = endpoints
+        self._model = model
+        self._headers = dict(headers or {})
+        self._salted = salted
+        self._first_token_timeout = first_token_timeout
+        self._idle_timeout = idle_timeout
+        self._answer_timeout = answer_timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        response = await self._send(request)
+        # close(), not release(): a connection that is dropped is what stops the work in the engine.
+        try:
+            blocks = self._events(response) if request.stream else self._body(response)
+            async with contextlib.aclosing(blocks):
+                async for block in blocks:
+                    yield block
+        finally:
+            response.close()
+
+    async def _send(self, request: EngineRequest) -> aiohttp.ClientResponse:
+        body = request.body | {"model": self._model}
+        if self._salted:
+            body["cache_salt"] = request.cache_salt
+        payload = json.dumps(body).encode()
+        headers = self._headers | {"content-type": "application/json", "x-request-id": request.request_id}
+        # aiohttp watches the socket with one timer; asyncio.timeout around every read would cost 3 µs a token.
+        silence = self._first_token_timeout if request.stream else self._answer_timeout
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence)
+        # A replica that has just gone is still in the routing table for a moment. Nothing was sent, so ask again.
+        for _ in range(2):
+            url = await self._endpoints.pick() + _PATHS[request.operation]
+            try:
+                response = await self._client().post(url, data=payload, headers=headers, timeout=timeout)
+            except aiohttp.ClientConnectorError:
+                continue
+            except TimeoutError as error:
+                raise EngineTimeout(retry_after=_RETRY_AFTER) from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise EngineUnavailable(retry_after=_RETRY_AFTER) from error
+            if response.status != 200:
+                raise await _refusal(response)
+            return response
+        raise EngineUnavailable(retry_after=_RETRY_AFTER)
+
+    async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+        """Whole events as they come. The stream must end with [DONE]; anything else is a failure, not an end."""
+        cutter, read, started, done = sse.EventCutter(), response.content.readany, False, False
+        try:
+            while data := await read():
+                block = cutter.feed(data)
+                if not block:
+                    continue
+                # Quotes inside the model's text are escaped, so this can only be the envelope's own key.
+                if _ERROR_EVENT in block:
+                    yield_before, _, event = block.partition(_ERROR_EVENT)
+                    if yield_before:
+                        yield yield_before
+                    raise _failure_in(_ERROR_EVENT + event, started=started or bool(yield_before))
+                if not started:
+                    started = True
+                    _watch(response, self._idle_timeout)
+                done = block.endswith(sse.DONE)
+                yield block
+        except TimeoutError as error:
+            raise (EngineFailed() if started else EngineTimeout(retry_after=_RETRY_AFTER)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise (EngineFailed() if started else EngineUnavailable(retry_after=_RETRY_AFTER)) from error
+        if not done:
+            raise EngineFailed() if started else EngineUnavailable(retry_after=_RETRY_AFTER)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+        try:
+            yield await response.read()
+        except TimeoutError as error:
+            raise EngineTimeout(retry_after=_RETRY_AFTER) from error
+        except (aiohttp.ClientError, OSError) as error:
+            # Nothing has reached the client: it may repeat, so this is "unavailable", not "failed".
+            raise EngineUnavailable(retry_after=_RETRY_AFTER) from error
+
+    async def ready(self) -> bool:
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                url = await self._endpoints.pick()
+                async with self._client().get(f"{url}/models", headers=self._headers) as response:
+                    return response.status == 200
+        except (TimeoutError, ServingError, aiohttp.ClientError, OSError):
+            return False
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        # Made on first use: a session belongs to the event loop that serves, not to the one that builds.
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # Admission is decided before us (quotas.py); a second, silent queue here would only hide it.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                auto_decompress=False,
+                skip_auto_headers={"User-Agent", "Accept-Encoding"},
+                trust_env=False,
+            )
+        return self._session
+
+
+def _watch(response: aiohttp.ClientResponse, silence: float) -> None:
+    """From now on a silence of so many seconds breaks the stream."""
+    if response.connection is not None and response.connection.protocol is not None:
+        response.connection.protocol.read_timeout = silence
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> ServingError:
+    """What an engine's error status means to a caller. Its own text is not passed on: it may quote the request."""
+    async with response:
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                detail = _detail(json.loads(await response.read()))
+        except (TimeoutError, ValueError, aiohttp.ClientError, OSError):
+            detail = {}
+    return _translate(response.status, detail)
+
+
+def _failure_in(event: bytes, *, started: bool) -> ServingError:
+    if started:
+        return EngineFailed()
+    try:
+        detail = _detail(sse.payload_of(next(sse.events_in(event))))
+    except (ValueError, StopIteration):
+        detail = {}
+    status = detail.get("code")
+    return _translate(status if isinstance(status, int) else 500, detail)
+
+
+def _translate(status: int, detail: Mapping[str, Any]) -> ServingError:
+    message, param = str(detail.get("message", "")), detail.get("param")
+    param = param if isinstance(param, str) and re.fullmatch(r"[a-z_.\[\]0-9]{1,64}", param) else None
+    if status in (400, 413, 422) and _TOO_LONG.search(message):
+        # Clients look for this wording (azure-wire-format, 1.3). Its numbers are the only part taken over.
+        limit = re.search(r"length (?:is|of) (\d+)|(\d+) tokens", message)
+        size = next((n for n in limit.groups() if n), None) if limit else None
+        text = f"This model's maximum context length is {size} tokens." if size else "The model's context is too short."
+        return ContextTooLong(f"{text} Shorten the prompt or ask for fewer tokens.", param=param or "messages")
+    if 400 <= status < 500 and status not in (401, 403, 404, 408, 429):
+        where = f" Look at '{param}'." if param else ""
+        return InvalidRequest(f"The model cannot answer this request: a value is not valid for it.{where}", param=param)
+    return EngineUnavailable(retry_after=_RETRY_AFTER)
+
+
+def _detail(body: object) -> dict[str, Any]:
+    error = body.get("error", body) if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}

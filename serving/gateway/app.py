@@ -1,0 +1,66 @@
+"""The HTTP application: middleware in reading order, routers, and the one error handler."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from serving import __version__
+from serving.errors import InvalidRequest, MethodNotAllowed, ServingError, UnknownRoute
+from serving.gateway import chat, health, models
+from serving.gateway.failure import response_of
+from serving.gateway.middleware import BodyLimit, Recorded
+from serving.gateway.parts import Parts
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The gateway on these parts. Opens nothing: engines connect on first use, and the lifespan closes them."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        for deployment in parts.catalog:
+            await deployment.engine.close()
+
+    app = FastAPI(
+        title="clinserve",
+        version=__version__,
+        description="Clinical foundation models behind an OpenAI-compatible API. Keys go into `Authorization: Bearer KEY`.",
+        lifespan=lifespan,
+        middleware=[
+            Middleware(
+                Recorded, metrics=parts.metrics, log=parts.log
+            ),  # outermost: sees every status, also of the next
+            Middleware(BodyLimit, limit=parts.max_body),
+        ],
+        exception_handlers={
+            ServingError: _answer,
+            HTTPException: _answer_http,
+            RequestValidationError: _answer_invalid,
+        },
+    )
+    app.state.parts = parts
+    for router in (chat.router, models.router, health.router):
+        app.include_router(router)
+    return app
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServingError)
+    request.state.record.outcome = error.code
+    return response_of(error)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405."""
+    assert isinstance(error, HTTPException)
+    return await _answer(request, MethodNotAllowed() if error.status_code == 405 else UnknownRoute())
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    return await _answer(request, InvalidRequest("The path or query is not valid."))

@@ -1,0 +1,125 @@
+"""Which deployments exist, and what one request may ask of each. No HTTP."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from serving.engines.engine import Engine, EngineRequest
+from serving.errors import ForbiddenField, InvalidRequest, UnknownDeployment
+from serving.protocol import openai
+from serving.protocol.openai import ChatRequest, CompletionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What one request may ask for; the fields are those of settings.Limits."""
+
+    max_tokens: int | None = None
+    max_n: int = 8
+    max_prompts: int = 32
+    max_logprobs: int = 20
+    max_stop: int = 16
+    max_tools: int = 128
+    max_schema: int = 64 * 2**10
+    max_schema_depth: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A named, callable model."""
+
+    name: str
+    engine: Engine
+    limits: RequestLimits
+    notice: str | None = None
+
+    def tidy(self, request: ChatRequest | CompletionRequest, *, request_id: str, cache_salt: str) -> EngineRequest:
+        """Turn what the caller sent into what the engine gets: listed fields within the limits, and nothing else.
+
+        Raises ForbiddenField, InvalidRequest.
+        """
+        openai.check_names(request.model_extra or {})
+        if isinstance(request, ChatRequest):
+            openai.check_messages(request.messages)
+            unknown = (request.chat_template_kwargs or {}).keys() - openai.ALLOWED_TEMPLATE_KWARGS
+            if unknown:
+                raise ForbiddenField(
+                    f"chat_template_kwargs may only hold {', '.join(sorted(openai.ALLOWED_TEMPLATE_KWARGS))}.",
+                    param="chat_template_kwargs",
+                )
+        self._check_amounts(request)
+        self._check_schemas(request)
+        return EngineRequest(
+            operation="chat" if isinstance(request, ChatRequest) else "completions",
+            body=self._body(request),
+            stream=bool(request.stream),
+            request_id=request_id,
+            cache_salt=cache_salt,
+        )
+
+    def _body(self, request: ChatRequest | CompletionRequest) -> dict[str, Any]:
+        body = request.model_dump(exclude_unset=True, exclude_none=True, exclude={"user", *(request.model_extra or {})})
+        body["model"] = self.name
+        if self.limits.max_tokens and not body.keys() & {"max_tokens", "max_completion_tokens"}:
+            body["max_tokens"] = self.limits.max_tokens
+        if request.stream:
+            # Usage is always asked for: it is what is charged. stream.py hides it from those who did not ask.
+            body["stream_options"] = {"include_usage": True}
+        else:
+            body.pop("stream_options", None)
+        return body
+
+    def _check_amounts(self, request: ChatRequest | CompletionRequest) -> None:
+        """Amounts multiply the work of one request (CVE-2026-34756 and its kin), so each has a ceiling."""
+        logprobs = request.top_logprobs if isinstance(request, ChatRequest) else request.logprobs
+        amounts = {
+            "n": (request.n, self.limits.max_n),
+            "prompt": (request.prompts, self.limits.max_prompts),
+            "top_logprobs" if isinstance(request, ChatRequest) else "logprobs": (logprobs, self.limits.max_logprobs),
+            "prompt_logprobs": (request.prompt_logprobs, self.limits.max_logprobs),
+            "stop": (len(request.stop) if isinstance(request.stop, list) else 0, self.limits.max_stop),
+            "tools": (len(getattr(request, "tools", None) or []), self.limits.max_tools),
+            "max_tokens": (request.max_tokens, self.limits.max_tokens),
+            "max_completion_tokens": (getattr(request, "max_completion_tokens", None), self.limits.max_tokens),
+        }
+        for name, (asked, limit) in amounts.items():
+            if asked is not None and limit is not None and asked > limit:
+                raise InvalidRequest(
+                    f"'{name}' asks for {asked}; the deployment '{self.name}' allows {limit}.", param=name
+                )
+
+    def _check_schemas(self, request: ChatRequest | CompletionRequest) -> None:
+        for place, schema in openai.schemas_of(request):
+            size, depth = len(json.dumps(schema)), openai.depth_of(schema)
+            if size > self.limits.max_schema or depth > self.limits.max_schema_depth:
+                raise InvalidRequest(
+                    f"{place} is too large: {size} bytes, {depth} levels; "
+                    f"allowed are {self.limits.max_schema} bytes, {self.limits.max_schema_depth} levels.",
+                    param=place,
+                )
+
+
+class Catalog:
+    """The deployments by name."""
+
+    def __init__(self, deployments: Iterable[Deployment], *, created: int) -> None:
+        self._deployments = {deployment.name: deployment for deployment in deployments}
+        self.created = created
+        """Unix time that model cards show."""
+
+    def resolve(self, name: str | None) -> Deployment:
+        """The deployment of that name. Raises UnknownDeployment with the nearest real name, never with the given one."""
+        if name is None:
+            raise InvalidRequest("'model' is missing: name a deployment. GET /v1/models lists them.", param="model")
+        if deployment := self._deployments.get(name):
+            return deployment
+        near = difflib.get_close_matches(name[:64], self._deployments, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise UnknownDeployment(f"There is no deployment of this name.{hint} GET /v1/models lists them.", param="model")
+
+    def __iter__(self) -> Iterator[Deployment]:
+        return iter(self._deployments.values())

@@ -1,0 +1,39 @@
+"""GET /livez, /readyz, /metrics: for the platform, without a key and without a word about content."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Response
+
+from serving.errors import EngineUnavailable
+from serving.gateway.failure import response_of
+from serving.gateway.parts import Gateway
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(gateway: Gateway) -> Response:
+    """A completion would succeed: the key store answers and every deployment has a replica that serves."""
+    deployments = list(gateway.catalog)
+    answers = await asyncio.gather(gateway.keyring.ready(), *(deployment.engine.ready() for deployment in deployments))
+    waiting = [
+        name for name, ready in zip(["key store", *(d.name for d in deployments)], answers, strict=True) if not ready
+    ]
+    if waiting:
+        return response_of(EngineUnavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after=2.0))
+    return Response('{"status":"ok"}', media_type="application/json")
+
+
+@router.get("/metrics")
+async def metrics(gateway: Gateway) -> Response:
+    """Prometheus metrics of all processes of this node."""
+    body, media_type = await asyncio.to_thread(gateway.metrics.scrape)
+    return Response(body, media_type=media_type)

@@ -1,0 +1,134 @@
+"""Plain ASGI middleware, outermost first: UntilClientLeaves, Recorded, BodyLimit. BaseHTTPMiddleware would buffer streams."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import BodyTooLarge, ServingError
+from serving.gateway.failure import response_of
+from serving.telemetry.logs import RequestLog
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.record import RequestRecord
+
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics"})
+"""Counted but not logged: probes would drown the requests."""
+
+
+class UntilClientLeaves:
+    """Cancels a request whose client has left, so that its engine stops. Ray Serve's replicas do this themselves;
+    this is for the gateway in a plain process, where only streams would notice, and late.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        messages: asyncio.Queue[Message] = asyncio.Queue(maxsize=8)
+
+        async def pass_on() -> None:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                await messages.put(message)
+
+        answer: asyncio.Task[None] = asyncio.ensure_future(self._app(scope, messages.get, send))  # type: ignore[arg-type]
+        client = asyncio.create_task(pass_on())
+        try:
+            await asyncio.wait({answer, client}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            client.cancel()
+            if not answer.done():
+                answer.cancel()
+        await asyncio.wait({answer})
+        if not answer.cancelled():
+            answer.result()
+
+
+class Recorded:
+    """Gives each request our own id, and at its end, whatever that is, its metrics and its log line.
+
+    The id is minted here; a client's x-request-id is neither trusted nor forwarded.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: RequestLog) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        record = RequestRecord(request_id=f"req_{secrets.token_hex(12)}", method=method)
+        scope.setdefault("state", {})["record"] = record
+        responding = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal responding
+            if message["type"] == "http.response.start":
+                responding = True
+                record.status = message["status"]
+                MutableHeaders(scope=message).append("x-request-id", record.request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            record.outcome, record.status = "client_left", record.status if responding else 499
+            raise
+        except Exception as error:
+            record.outcome = ServingError.code
+            self._log.broke(record, error)
+            if not responding:
+                await response_of(ServingError())(scope, receive, send_with_id)
+        finally:
+            # Plain calls only: this may run in a cancelled task.
+            self._finish(record, scope)
+
+    def _finish(self, record: RequestRecord, scope: Scope) -> None:
+        record.duration = record.elapsed()
+        route = scope.get("route")
+        record.route = getattr(route, "path", "other")
+        if record.deployment:
+            self._metrics.left(record.deployment)
+        self._metrics.finished(record)
+        if record.route not in QUIET_ROUTES:
+            self._log.finished(record)
+
+
+class BodyLimit:
+    """Refuses a body above `limit` bytes: by its Content-Length before reading, else while reading. Raises BodyTooLarge."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._limit:
+            scope["state"]["record"].outcome = BodyTooLarge.code
+            return await response_of(self._error())(scope, receive, send)
+        size = 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise self._error()
+            return message
+
+        await self._app(scope, receive_within_limit, send)
+
+    def _error(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The request body is larger than {self._limit} bytes.")

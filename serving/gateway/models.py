@@ -1,0 +1,28 @@
+"""GET /v1/models and /v1/models/{id}."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from serving.gateway.caller import SignedIn
+from serving.gateway.catalog import Catalog, Deployment
+from serving.gateway.parts import Gateway
+from serving.protocol.openai import ModelCard, ModelList
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models")
+async def list_models(caller: SignedIn, gateway: Gateway) -> ModelList:
+    """The deployments that can be called."""
+    return ModelList(data=[_card(deployment, gateway.catalog) for deployment in gateway.catalog])
+
+
+@router.get("/v1/models/{name}")
+async def get_model(name: str, caller: SignedIn, gateway: Gateway) -> ModelCard:
+    """One deployment."""
+    return _card(gateway.catalog.resolve(name), gateway.catalog)
+
+
+def _card(deployment: Deployment, catalog: Catalog) -> ModelCard:
+    return ModelCard(id=deployment.name, created=catalog.created, description=deployment.notice)

@@ -1,0 +1,150 @@
+"""What may happen to an answer on its way out: settled() pays, started() waits for its first bytes, EventStream and
+whole() send it. Bytes are passed on as they came; only the event with the usage is looked into.
+
+Four facts hold this file together (measured, Starlette 1.10):
+1. A generator that was never started does not run its `finally`: nothing is awaited between settled() and started().
+2. A client that leaves while we are blocked in `send` leaves clean-up to the garbage collector unless `aclosing` does it.
+3. An `await` in a `finally` inside a cancelled scope does not complete: settling is a plain call.
+4. Nested async generators each need their own `aclosing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving.errors import EngineFailed, ServingError
+from serving.gateway.failure import body_of
+from serving.protocol import sse
+from serving.telemetry.record import RequestRecord
+from serving.tenants.quotas import Lease, Usage
+
+Blocks = AsyncGenerator[bytes, None]
+_USAGE = b'"usage":{'
+
+
+async def settled(blocks: Blocks, lease: Lease, record: RequestRecord, *, hide_usage: bool) -> Blocks:
+    """Pass the answer on and, however it ends, settle the lease and fill in the record.
+
+    hide_usage: the client of this stream did not ask for the usage event, so it is taken out.
+    """
+    meter = _Meter(record, hide_usage=hide_usage)
+    try:
+        async with aclosing(blocks):
+            async for block in blocks:
+                if block := meter.read(block):
+                    yield block
+        record.outcome = "ok"
+    except ServingError as error:
+        record.outcome = error.code
+        raise
+    except (GeneratorExit, asyncio.CancelledError):
+        record.outcome = "client_left"
+        raise
+    finally:
+        lease.settle(meter.usage())
+
+
+class _Meter:
+    """Reads times and tokens off an answer as it passes. On the path of every token: two searches in 250 bytes."""
+
+    def __init__(self, record: RequestRecord, *, hide_usage: bool) -> None:
+        self._record = record
+        self._hide_usage = hide_usage
+        self._events = -1 if record.operation == "chat" else 0  # a chat's first event only names the role
+        self._usage: Usage | None = None
+
+    def read(self, block: bytes) -> bytes:
+        record = self._record
+        if not record.stream:
+            self._take(json.loads(block).get("usage"))
+            return block
+        if record.first_token is None:
+            record.first_token = record.elapsed()
+        self._events += block.count(sse.END)
+        # Quotes inside the model's text are escaped, so this can only be the envelope's own key.
+        return self._without_usage(block) if _USAGE in block else block
+
+    def _without_usage(self, block: bytes) -> bytes:
+        kept = []
+        for event in sse.events_in(block):
+            payload = sse.payload_of(event) if _USAGE in event else None
+            if payload is not None:
+                self._take(payload.get("usage"))
+                if self._hide_usage and not payload.get("choices"):
+                    continue
+            kept.append(event)
+        return b"".join(kept)
+
+    def _take(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            details = usage.get("prompt_tokens_details") or {}
+            self._usage = Usage(
+                prompt=usage.get("prompt_tokens") or 0,
+                cached=details.get("cached_tokens") or 0,
+                completion=usage.get("completion_tokens") or 0,
+            )
+
+    def usage(self) -> Usage:
+        """What was spent. A stream that broke off has no usage event: then its events are counted, one a token."""
+        usage = self._usage or Usage(completion=max(0, self._events))
+        self._record.prompt_tokens, self._record.cached_tokens = usage.prompt, usage.cached
+        self._record.completion_tokens = usage.completion
+        return usage
+
+
+async def started(blocks: Blocks) -> Blocks:
+    """Wait for the first bytes, so that a failure before them can still be an HTTP status."""
+    first = await anext(blocks, None)
+    if first is None:
+        raise EngineFailed
+    return _chained(first, blocks)
+
+
+async def _chained(first: bytes, rest: Blocks) -> Blocks:
+    async with aclosing(rest):
+        yield first
+        async for block in rest:
+            yield block
+
+
+class EventStream(Response):
+    """An answer as server-sent events. A failure in the middle becomes an error event, then the stream ends.
+
+    No `[DONE]` after an error: it is what tells a client that the answer is complete.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, blocks: Blocks, on_error: Callable[[BaseException], None]) -> None:
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._blocks = blocks
+        self._on_error = on_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._blocks) as blocks:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            try:
+                async for block in blocks:
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+            except ServingError as error:
+                await self._end_with(error, send)
+            except Exception as error:
+                self._on_error(error)
+                await self._end_with(ServingError(), send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _end_with(self, error: ServingError, send: Send) -> None:
+        await send({"type": "http.response.body", "body": sse.encode(body_of(error)), "more_body": True})
+
+
+async def whole(blocks: Blocks) -> Response:
+    """The answer in one piece. Whoever runs the application cancels it when the client leaves."""
+    async with aclosing(blocks):
+        return Response(b"".join([block async for block in blocks]), media_type="application/json")

@@ -1,0 +1,364 @@
+"""The one settings tree: what it may say, its defaults, and how a mistake in it is explained.
+
+Read once, by the command line, from one YAML file; environment variables override it (`CLINSERVE_SERVER__PORT=9000`).
+Frozen, closed (an unknown name is refused with the nearest right one), and free of secrets: those are in secrets.py.
+Parts receive plain values from it in app.py, never the tree. Units: seconds, bytes, tokens; a duration may be written
+`30s`, `250ms`, `5m`, a size `4MiB`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+ENVIRONMENT_PREFIX = "CLINSERVE_"
+DEPLOYMENT_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
+_DURATION = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. The message names the place and the remedy, one problem a line."""
+
+
+def _quantity(units: Mapping[str, float]) -> Any:
+    def read(value: object) -> object:
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+        if match is None:
+            return value
+        number, unit = match[1], match[2].lower()
+        if unit not in units:
+            raise ValueError(f"unknown unit '{match[2]}'; use one of {', '.join(units)}")
+        return float(number) * units[unit]
+
+    return BeforeValidator(read)
+
+
+Seconds = Annotated[float, _quantity(_DURATION), Field(ge=0)]
+Bytes = Annotated[int, _quantity(_SIZE), Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Server(Section):
+    """Where the product listens and how long it waits."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Change it only behind TLS and a network policy.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
+    runtime: Literal["ray", "process"] = Field(
+        "ray",
+        description="`ray`: Ray Serve, for vLLM. `process`: one process, for echo and http engines; starts in a second.",
+    )
+    state_dir: Path = Field(
+        Path(".clinserve"),
+        description="Database, generated secrets and logs of a single machine; relative to the working directory.",
+    )
+    max_body: Bytes = Field(4 * 2**20, description="Largest request body. Raise it for images in requests.")
+    first_token_timeout: Seconds = Field(
+        120.0,
+        gt=0,
+        description="From sending to the engine until its first token, else 504. Raise it for very long prompts.",
+    )
+    idle_timeout: Seconds = Field(
+        60.0,
+        gt=0,
+        description="Longest silence of an engine inside an answer, else the stream ends with an error event.",
+    )
+    answer_timeout: Seconds = Field(
+        600.0, gt=0, description="Longest wait for an answer that is not streamed, else 504."
+    )
+    max_stream: Seconds = Field(
+        3600.0,
+        gt=0,
+        description="Longest stream that a reload of the proxy lets finish. Longer than your longest answer.",
+    )
+    start_timeout: Seconds = Field(
+        900.0, gt=0, description="How long `serve` waits for all deployments. Raise it for large weights."
+    )
+
+
+class Gateway(Section):
+    """The gateway's Ray Serve deployment."""
+
+    replicas: int = Field(1, ge=1, description="Gateway replicas. One carries some thousand tokens a second.")
+    num_cpus: float = Field(
+        0.25, gt=0, description="CPUs that Ray reserves for each; a scheduling weight, not a limit."
+    )
+    max_in_flight: int = Field(1024, ge=1, description="Requests in one gateway replica at a time; above it, 429.")
+
+
+class Keys(Section):
+    """API keys."""
+
+    cache: Seconds = Field(
+        2.0, description="How long a looked-up key is remembered: the longest time until a revocation acts."
+    )
+    stale: Seconds = Field(
+        300.0, description="How long a key that was valid goes on working while the database is away."
+    )
+    demo_key_file: Path | None = Field(
+        None, description="`serve` writes a working key here (mode 0600), relative to state_dir. For trials only."
+    )
+
+
+class Database(Section):
+    """Where tenants and keys are stored."""
+
+    url: str | None = Field(None, description="SQLAlchemy URL. Default: SQLite in state_dir.")
+
+
+class Telemetry(Section):
+    """Metrics and logs. There is no setting that logs content."""
+
+    request_log: Literal["stdout", "file", "off"] = Field(
+        "stdout", description="One JSON line a request: to standard output, to state_dir/logs, or nowhere."
+    )
+    metrics: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
+
+
+class Model(Section):
+    """Weights, tokenizer and template at a pinned revision."""
+
+    source: str = Field(
+        "",
+        description="A Hugging Face id, or a directory: absolute, or relative to the configuration file. Only vLLM needs it.",
+    )
+    revision: str | None = Field(
+        None, description="Commit of a Hugging Face id. Pin it: a moving branch is another model."
+    )
+    notice: str | None = Field(None, description="Shown wherever the model is shown, such as 'not for clinical use'.")
+
+
+class VllmEngine(Section):
+    """vLLM under Ray Serve."""
+
+    kind: Literal["vllm"]
+    device: Literal["cpu", "gpu"] = Field("gpu", description="What the replica runs on.")
+    accelerator_type: str | None = Field(
+        None, description="Ray's name of the GPU type, such as H100 or A100-80G. Default: any."
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one replica.")
+    num_cpus: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a replica.")
+    max_ongoing_requests: int = Field(1024, ge=1, description="Requests in one replica at a time, running and waiting.")
+    args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="vLLM's engine arguments by name, such as max_model_len; checked when this is read.",
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Environment of the replica, such as VLLM_CPU_KVCACHE_SPACE."
+    )
+
+    @model_validator(mode="after")
+    def _gpu_settings_need_a_gpu(self) -> Self:
+        if self.device == "cpu" and (self.accelerator_type or self.tensor_parallel_size > 1):
+            raise ValueError("accelerator_type and tensor_parallel_size need 'device: gpu'")
+        return self
+
+
+class EchoFailure(Section):
+    """A planned failure of the echo engine, for every request with this text in its last message, or for all."""
+
+    when: str = Field("", description="Text that triggers it; empty: every request.")
+    action: Literal["refuse", "die", "stall"] = Field(
+        description="`refuse`: 503 at once. `die`: break after `after` tokens. `stall`: fall silent after `after` tokens."
+    )
+    after: int = Field(0, ge=0, description="Tokens before it happens.")
+
+
+class EchoEngine(Section):
+    """A deterministic engine that repeats the last message: for tests, load tests and failure planning, never a model."""
+
+    kind: Literal["echo"]
+    first_token: Seconds = Field(0.0, description="Time to first token.")
+    inter_token: Seconds = Field(0.0, description="Time between tokens.")
+    max_model_len: int = Field(
+        4096, ge=2, description="Prompt and answer, in words; more is refused as a real engine does."
+    )
+    failures: tuple[EchoFailure, ...] = Field((), description="Planned failures, first match wins.")
+
+
+class HttpEngine(Section):
+    """Any endpoint that speaks OpenAI: a bare vLLM, a NIM."""
+
+    kind: Literal["http"]
+    url: str = Field(pattern=r"^https?://", description="Base URL, up to and including /v1.")
+    model: str | None = Field(None, description="The model's name there. Default: the deployment's name.")
+    key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key.")
+
+
+Engine = Annotated[VllmEngine | EchoEngine | HttpEngine, Field(discriminator="kind")]
+
+
+class Limits(Section):
+    """What one request may ask of a deployment. Exceeding one is 400 and never reaches the engine."""
+
+    max_tokens: int | None = Field(
+        None, ge=1, description="Largest answer, and the default. Default: what fits the context."
+    )
+    max_n: int = Field(8, ge=1, description="Answers to one prompt.")
+    max_prompts: int = Field(32, ge=1, description="Prompts in one completions request.")
+    max_logprobs: int = Field(20, ge=0, description="Log probabilities per token.")
+    max_stop: int = Field(16, ge=0, description="Stop sequences.")
+    max_tools: int = Field(128, ge=0, description="Tools.")
+    max_schema: Bytes = Field(64 * 2**10, description="Size of a JSON schema or of one tool's parameters.")
+    max_schema_depth: int = Field(24, ge=1, description="Nesting of such a schema: deep ones make grammars explode.")
+    max_in_flight: int = Field(
+        256, ge=1, description="Requests of this deployment in one gateway replica; above it, 429."
+    )
+
+
+class Deployment(Section):
+    """A named, callable model with its engine, scaling and limits (Azure's word)."""
+
+    name: str = Field(description="What clients write in `model`: lower-case letters, digits, '.', '_', '-'.")
+    model: Model = Model()
+    engine: Engine
+    replicas: int = Field(1, ge=1, description="Engine replicas.")
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _vllm_needs_a_model(self) -> Self:
+        if self.engine.kind == "vllm" and not self.model.source:
+            raise ValueError("model.source: vLLM needs one")
+        return self
+
+    @model_validator(mode="after")
+    def _name_is_safe_in_urls_and_labels(self) -> Self:
+        if not DEPLOYMENT_NAME.fullmatch(self.name):
+            raise ValueError(
+                "name: use lower-case letters, digits, '.', '_' and '-', at most 63, starting with a letter or digit"
+            )
+        return self
+
+
+class Settings(Section):
+    """Everything that can be configured."""
+
+    server: Server = Server()
+    gateway: Gateway = Gateway()
+    keys: Keys = Keys()
+    database: Database = Database()
+    telemetry: Telemetry = Telemetry()
+    deployments: tuple[Deployment, ...] = Field(min_length=1, description="The models that are served.")
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        names = [deployment.name for deployment in self.deployments]
+        if len(set(names)) < len(names):
+            raise ValueError("deployments: two have the same name")
+        vllm = [d.name for d in self.deployments if d.engine.kind == "vllm"]
+        if self.server.runtime == "process" and vllm:
+            raise ValueError(f"server.runtime: 'process' cannot run vLLM ({', '.join(vllm)}); use 'ray'")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.server.state_dir / 'clinserve.db'}"
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read and validate the file at `path` with `environ` over it.
+
+    Relative model directories become absolute (from the file's folder), as does `state_dir` (from the working
+    directory), because replicas run elsewhere. Raises SettingsError with every problem found.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path}: expected settings at the top, such as 'deployments:'")
+    _override(tree, environ)
+    return parse(tree, base=path.resolve().parent, origin=str(path))
+
+
+def parse(tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settings") -> Settings:
+    """Validate a settings tree as read from YAML; see `load` for what becomes absolute. Raises SettingsError."""
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{origin}: {line}" for line in _explain(error))) from None
+    server = settings.server.model_copy(update={"state_dir": settings.server.state_dir.absolute()})
+    deployments = tuple(
+        d.model_copy(update={"model": d.model.model_copy(update={"source": _locate(d.model, base, origin)})})
+        for d in settings.deployments
+    )
+    return settings.model_copy(update={"server": server, "deployments": deployments})
+
+
+def _locate(model: Model, base: Path, origin: str) -> str:
+    """A directory becomes absolute; anything else is taken for a Hugging Face id."""
+    if not model.source:
+        return ""
+    directory = (base / model.source).resolve()
+    looks_like_a_path = model.source.startswith((".", "/"))
+    if not directory.is_dir() and not looks_like_a_path:
+        return model.source
+    if not directory.is_dir():
+        raise SettingsError(f"{origin}: model.source: there is no directory {directory}")
+    if model.revision:
+        raise SettingsError(f"{origin}: model.revision: a directory has no revision; it belongs to a Hugging Face id")
+    return str(directory)
+
+
+def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Lay `CLINSERVE_SECTION__NAME=value` over the tree; single names (CLINSERVE_CONFIG, secrets) are not settings."""
+    for name, value in environ.items():
+        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        if not name.startswith(ENVIRONMENT_PREFIX) or len(path) < 2:
+            continue
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise SettingsError(f"{name}: {part} is a list or a value; the environment can only set single values")
+        node[path[-1]] = yaml.safe_load(value)
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    problems = error.errors(include_url=False, include_input=False)
+    for problem in problems:
+        if problem["type"] == "too_short" and len(problems) > 1:
+            continue  # "at least one deployment", because none of them is valid: those are listed
+        # Pydantic puts the tag of a union ("vllm") into the location; users do not write it.
+        place = [part for part in problem["loc"] if part not in ("vllm", "echo", "http")]
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(place[-1]), _names_at(problem["loc"][:-1]), n=1, cutoff=0.5)
+            hint = (
+                f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(_names_at(problem['loc'][:-1]))}"
+            )
+            lines.append(f"{where}: unknown setting{hint}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {message}" if where else message)
+    return lines
+
+
+def _names_at(location: tuple[int | str, ...]) -> list[str]:
+    """The settings known at a location of pydantic's, by walking the classes along it."""
+    section: type[BaseModel] = Settings
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = next(iter(_sections(section.model_fields[part].annotation)), section)
+        elif part in ("vllm", "echo", "http"):
+            section = {"vllm": VllmEngine, "echo": EchoEngine, "http": HttpEngine}[str(part)]
+    return list(section.model_fields)
+
+
+def _sections(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _sections(argument)]
