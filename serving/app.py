@@ -25,7 +25,7 @@ from serving.engines.engine import Engine
 from serving.engines.http import Endpoints, FixedEndpoint, HttpEngine
 from serving.gateway.app import create_app
 from serving.gateway.catalog import Catalog, Deployment, RequestLimits
-from serving.gateway.middleware import UntilClientLeaves
+from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
 from serving.secrets import Secrets
 from serving.settings import Settings
@@ -153,7 +153,7 @@ def process_app(settings: Settings) -> ASGIApp:
     def none(deployment: str) -> Endpoints:
         raise LookupError(deployment)  # settings refuse vLLM in this runtime
 
-    return UntilClientLeaves(create_app(build_parts(settings, none)))
+    return UntilClientLeaves(RequestId(create_app(build_parts(settings, none))))
 
 
 def _gateway_app(settings: Settings) -> ASGIApp:

@@ -56,7 +56,7 @@ class Server(Section):
     port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
     runtime: Literal["ray", "process"] = Field(
         "ray",
-        description="`ray`: Ray Serve, for vLLM. `process`: one process, for echo and http engines; starts in a second.",
+        description="`ray`: Ray Serve, for vLLM. `process`: one process, for echo and http engines; up in a second.",
     )
     state_dir: Path = Field(
         Path(".clinserve"),
@@ -130,7 +130,7 @@ class Model(Section):
 
     source: str = Field(
         "",
-        description="A Hugging Face id, or a directory: absolute, or relative to the configuration file. Only vLLM needs it.",
+        description="A Hugging Face id, or a directory, absolute or relative to the configuration file. vLLM needs it.",
     )
     revision: str | None = Field(
         None, description="Commit of a Hugging Face id. Pin it: a moving branch is another model."
@@ -169,13 +169,13 @@ class EchoFailure(Section):
 
     when: str = Field("", description="Text that triggers it; empty: every request.")
     action: Literal["refuse", "die", "stall"] = Field(
-        description="`refuse`: 503 at once. `die`: break after `after` tokens. `stall`: fall silent after `after` tokens."
+        description="`refuse`: 503 at once. `die`: break after `after` tokens. `stall`: fall silent after them."
     )
     after: int = Field(0, ge=0, description="Tokens before it happens.")
 
 
 class EchoEngine(Section):
-    """A deterministic engine that repeats the last message: for tests, load tests and failure planning, never a model."""
+    """A deterministic engine that repeats the last message: for tests, load tests and drills, never a model."""
 
     kind: Literal["echo"]
     first_token: Seconds = Field(0.0, description="Time to first token.")
@@ -195,6 +195,7 @@ class HttpEngine(Section):
     key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key.")
 
 
+_ENGINES: dict[str, type[Section]] = {"vllm": VllmEngine, "echo": EchoEngine, "http": HttpEngine}
 Engine = Annotated[VllmEngine | EchoEngine | HttpEngine, Field(discriminator="kind")]
 
 
@@ -333,7 +334,7 @@ def _explain(error: ValidationError) -> list[str]:
         if problem["type"] == "too_short" and len(problems) > 1:
             continue  # "at least one deployment", because none of them is valid: those are listed
         # Pydantic puts the tag of a union ("vllm") into the location; users do not write it.
-        place = [part for part in problem["loc"] if part not in ("vllm", "echo", "http")]
+        place = [part for part in problem["loc"] if part not in _ENGINES]
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(place[-1]), _names_at(problem["loc"][:-1]), n=1, cutoff=0.5)
@@ -353,8 +354,8 @@ def _names_at(location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         if isinstance(part, str) and part in section.model_fields:
             section = next(iter(_sections(section.model_fields[part].annotation)), section)
-        elif part in ("vllm", "echo", "http"):
-            section = {"vllm": VllmEngine, "echo": EchoEngine, "http": HttpEngine}[str(part)]
+        elif part in _ENGINES:
+            section = _ENGINES[str(part)]
     return list(section.model_fields)
 
 

@@ -189,7 +189,8 @@ def announce(settings: Settings, progress: Progress, key: str | None) -> None:
     body = json.dumps({"model": first.name, "messages": [{"role": "user", "content": QUESTION}]})
     console.print("\n[dim]# curl[/]")
     console.print(
-        f"curl -s {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
+        f"curl -s {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' "
+        f"-H 'Content-Type: application/json' -d '{body}'",
         markup=False,
     )
     console.print("\n[dim]# Python, with the openai package (here: .venv/bin/python)[/]")
@@ -197,12 +198,15 @@ def announce(settings: Settings, progress: Progress, key: str | None) -> None:
     console.print("[dim]Ctrl-C stops everything. One line a request:[/]")
 
 
-QUESTION = "Note: 67-year-old woman with hypertension. Medications: lisinopril 10 mg daily. Allergies: penicillin (rash). Which medications does the patient take?"
+QUESTION = (
+    "Note: 67-year-old woman with hypertension. Medications: lisinopril 10 mg daily. Allergies: penicillin (rash). "
+    "Which medications does the patient take?"
+)
 PYTHON = """\
 from openai import OpenAI
 client = OpenAI(base_url="{url}/v1", api_key="{key}")
-stream = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "{question}"}}], stream=True)
-print("".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices))
+messages = [{{"role": "user", "content": "{question}"}}]
+for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True): print(chunk.choices[0].delta.content or "", end="", flush=True)
 """
 
 

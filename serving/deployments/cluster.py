@@ -1,8 +1,9 @@
-"""Ray and Ray Serve on this machine: start, deploy, watch, stop. Used by `clinserve serve`; on Kubernetes KubeRay does it."""
+"""Ray and Ray Serve on this machine: start, deploy, watch, stop. On Kubernetes, KubeRay does it."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -55,6 +56,7 @@ class LocalCluster:
     def start_ray(self, *, num_cpus: float) -> None:
         import ray
 
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # our progress says the same in fewer words
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, int(num_cpus + 0.999)),
@@ -107,7 +109,11 @@ class LocalCluster:
         return Path("/tmp/ray/session_latest/logs/serve")  # Ray's fixed place for them
 
     def stop(self) -> None:
-        """Stop every process that was started, orderly if it takes seconds, else by force."""
+        """Stop every process that was started.
+
+        Ray is shut down whole, without serve.shutdown() first: that waits half a minute for replicas that nobody will
+        ask again. Engines and HAProxy are children of Ray's workers and outlive them, so the tree is swept.
+        """
         family = psutil.Process().children(recursive=True)
         ender = threading.Thread(target=_shut_down, daemon=True)
         ender.start()
@@ -121,10 +127,8 @@ class LocalCluster:
 
 def _shut_down() -> None:
     import ray
-    from ray import serve
 
     with contextlib.suppress(Exception):  # whatever fails here, the processes are killed next
-        serve.shutdown()
         ray.shutdown()
 
 

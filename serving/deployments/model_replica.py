@@ -35,7 +35,8 @@ class ModelReplica:
                 await self.engine.start()
 
         self._secret = Secrets.load(state_dir).engine
-        self._server = await Server(llm_config(deployment))
+        self._server = Server.sync_init(llm_config(deployment))
+        await self._server.start()
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret)

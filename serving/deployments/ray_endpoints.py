@@ -1,8 +1,8 @@
 """Where a deployment's replicas are, asked of Ray Serve: straight to a replica's own port, past the proxy.
 
-It saves a proxy pass and 15-25 ms of TTFT, and Serve's request routers still choose. `choose_replica(_reserve=False)` and
-`backend_http_endpoint` are what Ray's own LLM router uses (ray.llm._internal.serve.core.ingress.router) but no public API:
-they are used here only, tests/e2e covers them, and without them the way through HAProxy remains.
+It saves a proxy pass and 15-25 ms of TTFT, and Serve's request routers still choose. `choose_replica(_reserve=False)`
+and `backend_http_endpoint` are what Ray's own LLM router uses (ray.llm._internal.serve.core.ingress.router) but no
+public API: they are used here only, tests/e2e covers them, and without them the way through HAProxy remains.
 """
 
 from __future__ import annotations

@@ -29,7 +29,9 @@ _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _CONNECT_SECONDS = 3.0
 _READY_SECONDS = 3.0
 _RETRY_AFTER = 2.0
-_TOO_LONG = re.compile(r"maximum (?:context|model) length", re.IGNORECASE)
+# vLLM's two wordings; the number is the only thing taken over from them.
+_TOO_LONG = re.compile(r"maximum context length (?:is|of) (\d+)|max_model_len=\D*(\d+)", re.IGNORECASE)
+_PARAM = re.compile(r"(?:body\.)?([a-z_]{1,40})")
 _ERROR_EVENT = b'data: {"error"'
 
 
@@ -204,17 +206,23 @@ def _failure_in(event: bytes, *, started: bool) -> ServingError:
 
 
 def _translate(status: int, detail: Mapping[str, Any]) -> ServingError:
-    message, param = str(detail.get("message", "")), detail.get("param")
-    param = param if isinstance(param, str) and re.fullmatch(r"[a-z_.\[\]0-9]{1,64}", param) else None
-    if status in (400, 413, 422) and _TOO_LONG.search(message):
-        # Clients look for this wording (azure-wire-format, 1.3). Its numbers are the only part taken over.
-        limit = re.search(r"length (?:is|of) (\d+)|(\d+) tokens", message)
-        size = next((n for n in limit.groups() if n), None) if limit else None
-        text = f"This model's maximum context length is {size} tokens." if size else "The model's context is too short."
-        return ContextTooLong(f"{text} Shorten the prompt or ask for fewer tokens.", param=param or "messages")
-    if 400 <= status < 500 and status not in (401, 403, 404, 408, 429):
+    message, place = str(detail.get("message", "")), _PARAM.match(str(detail.get("param") or ""))
+    param = place[1] if place else None  # the field only: below it, names may be the caller's own
+    if 400 <= status < 500 and (too_long := _TOO_LONG.search(message)):
+        # Clients look for this wording (azure-wire-format, 1.3).
+        return ContextTooLong(
+            f"This model's maximum context length is {too_long[1] or too_long[2]} tokens. "
+            "Shorten the prompt or ask for fewer tokens.",
+            param="messages" if param == "input_tokens" else param,
+        )
+    if status in (400, 413, 422):
+        what = (
+            "its JSON schema is not valid or uses a keyword that is not supported"
+            if "rammar" in message
+            else "a value is not valid"
+        )
         where = f" Look at '{param}'." if param else ""
-        return InvalidRequest(f"The model cannot answer this request: a value is not valid for it.{where}", param=param)
+        return InvalidRequest(f"The model cannot take this request because {what}.{where}", param=param)
     return EngineUnavailable(retry_after=_RETRY_AFTER)
 
 

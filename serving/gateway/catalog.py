@@ -112,7 +112,7 @@ class Catalog:
         """Unix time that model cards show."""
 
     def resolve(self, name: str | None) -> Deployment:
-        """The deployment of that name. Raises UnknownDeployment with the nearest real name, never with the given one."""
+        """The deployment of that name. Raises UnknownDeployment with the nearest real name, not with the given."""
         if name is None:
             raise InvalidRequest("'model' is missing: name a deployment. GET /v1/models lists them.", param="model")
         if deployment := self._deployments.get(name):

@@ -1,4 +1,7 @@
-"""Plain ASGI middleware, outermost first: UntilClientLeaves, Recorded, BodyLimit. BaseHTTPMiddleware would buffer streams."""
+"""Plain ASGI middleware, outermost first: UntilClientLeaves, RequestId, Recorded, BodyLimit.
+
+BaseHTTPMiddleware would buffer streams.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class UntilClientLeaves:
                     return
                 await messages.put(message)
 
-        answer: asyncio.Task[None] = asyncio.ensure_future(self._app(scope, messages.get, send))  # type: ignore[arg-type]
+        answer: asyncio.Task[None] = asyncio.ensure_future(self._app(scope, messages.get, send))
         client = asyncio.create_task(pass_on())
         try:
             await asyncio.wait({answer, client}, return_when=asyncio.FIRST_COMPLETED)
@@ -52,11 +55,35 @@ class UntilClientLeaves:
             answer.result()
 
 
-class Recorded:
-    """Gives each request our own id, and at its end, whatever that is, its metrics and its log line.
+class RequestId:
+    """Gives each request an id of our own; a client's x-request-id is neither trusted nor forwarded.
 
-    The id is minted here; a client's x-request-id is neither trusted nor forwarded.
+    Around Ray Serve's middleware, not inside it: Serve takes over whatever x-request-id a client sends and adds it to
+    the answer. Ours replaces it on the way in, so that Serve logs it, and is set exactly once on the way out.
     """
+
+    def __init__(self, app: ASGIApp, *, except_under: str = "") -> None:
+        self._app = app
+        self._except_under = except_under
+        """Requests below this path come from the gateway and carry its id already."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or (self._except_under and scope["path"].startswith(self._except_under)):
+            return await self._app(scope, receive, send)
+        request_id = f"req_{secrets.token_hex(12)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        MutableHeaders(scope=scope)["x-request-id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+class Recorded:
+    """Keeps what is known about each request and writes it at its end, whatever that is: metrics and a log line."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, log: RequestLog) -> None:
         self._app = app
@@ -67,20 +94,19 @@ class Recorded:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        record = RequestRecord(request_id=f"req_{secrets.token_hex(12)}", method=method)
-        scope.setdefault("state", {})["record"] = record
+        record = RequestRecord(request_id=scope["state"]["request_id"], method=method)
+        scope["state"]["record"] = record
         responding = False
 
-        async def send_with_id(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal responding
             if message["type"] == "http.response.start":
                 responding = True
                 record.status = message["status"]
-                MutableHeaders(scope=message).append("x-request-id", record.request_id)
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send_and_note)
         except asyncio.CancelledError:
             record.outcome, record.status = "client_left", record.status if responding else 499
             raise
@@ -88,7 +114,7 @@ class Recorded:
             record.outcome = ServingError.code
             self._log.broke(record, error)
             if not responding:
-                await response_of(ServingError())(scope, receive, send_with_id)
+                await response_of(ServingError())(scope, receive, send_and_note)
         finally:
             # Plain calls only: this may run in a cancelled task.
             self._finish(record, scope)
@@ -105,7 +131,7 @@ class Recorded:
 
 
 class BodyLimit:
-    """Refuses a body above `limit` bytes: by its Content-Length before reading, else while reading. Raises BodyTooLarge."""
+    """Refuses a body above `limit` bytes with 413: by its Content-Length before reading, else while reading."""
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self._app = app

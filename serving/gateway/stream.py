@@ -3,7 +3,7 @@ whole() send it. Bytes are passed on as they came; only the event with the usage
 
 Four facts hold this file together (measured, Starlette 1.10):
 1. A generator that was never started does not run its `finally`: nothing is awaited between settled() and started().
-2. A client that leaves while we are blocked in `send` leaves clean-up to the garbage collector unless `aclosing` does it.
+2. A client that leaves while we are blocked in `send` leaves clean-up to the garbage collector but for `aclosing`.
 3. An `await` in a `finally` inside a cancelled scope does not complete: settling is a plain call.
 4. Nested async generators each need their own `aclosing`.
 """

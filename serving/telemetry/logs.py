@@ -17,7 +17,7 @@ class RequestLog(Protocol):
         ...
 
     def broke(self, record: RequestRecord, error: BaseException) -> None:
-        """Write where an unexpected error came from: its type and lines of code, not its text, which may quote input."""
+        """Write where an unexpected error came from: type and lines of code, not its text, which may quote input."""
         ...
 
 

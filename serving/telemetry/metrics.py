@@ -1,8 +1,8 @@
 """Every metric, once: name, unit, labels, help. The only file that imports prometheus_client.
 
 Labels are closed sets: deployments of the configuration, operations, codes of serving.errors, route templates. Never a
-key, a tenant's text or a raw path: those mint series without end (https://github.com/BerriAI/litellm/pull/39136).
-With PROMETHEUS_MULTIPROC_DIR set, each process writes files there and one scrape sums all of a node, vLLM's beside ours.
+key, a tenant's text or a raw path: those mint series without end, https://github.com/BerriAI/litellm/pull/39136.
+With PROMETHEUS_MULTIPROC_DIR set, each process writes files there and one scrape sums all of a node, also vLLM's.
 GenAI names follow https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/.
 """
 

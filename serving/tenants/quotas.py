@@ -52,7 +52,7 @@ class InFlightQuotas:
         limit = self._per_deployment[deployment]
         if self._running[deployment] >= limit:
             raise TooManyRequests(
-                f"The deployment '{deployment}' is answering {limit} requests, its limit here. Please retry after 1 second.",
+                f"The deployment '{deployment}' is answering {limit} requests, its limit. Please retry after 1 second.",
                 retry_after=_RETRY_AFTER,
             )
         if self._running.total() >= self._total:

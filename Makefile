@@ -1,0 +1,84 @@
+# clinserve. `make help` lists the targets. PYTHON picks the interpreter, PORT and CONFIG what `serve` runs.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 2>/dev/null || command -v python3.12 2>/dev/null || command -v python3)
+PORT ?=
+CONFIG ?= deploy/configs/demo.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0+cpu
+# Tried after the indexes that pip is configured with: the +cpu builds are not on the general index.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help setup setup-dev serve chat doctor check format test drill bench lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
+
+serve: setup ## Serve the demo model on real vLLM and Ray Serve; Ctrl-C stops everything (PORT=, CONFIG=)
+	@exec $(BIN)/clinserve serve --config "$(CONFIG)" $(if $(PORT),--port $(PORT))
+
+chat: setup ## Talk to a running server
+	@exec $(BIN)/clinserve chat
+
+doctor: setup ## Say what this machine can run and what is missing
+	@$(BIN)/clinserve doctor --config "$(CONFIG)"
+
+setup: $(VENV)/.serve ## Create the virtual environment and install what serving needs
+setup-dev: $(VENV)/.dev
+
+check: setup-dev ## The fast loop: format, lint, types, layers, tests that need no Ray
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest -q -m "not ray"
+
+format: setup-dev ## Format and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+test: check ## Everything, with real vLLM and Ray Serve
+	@$(BIN)/python -m pytest -q -m ray
+
+bench: setup-dev ## Bare vLLM against the full path, side by side (minutes); see loadtests/overhead
+	@$(BIN)/python -m loadtests.overhead
+
+drill: setup-dev ## What takes longer than a test may: benchmarks and the demo model's evaluation
+	@$(BIN)/python -m loadtests.overhead
+	@$(BIN)/python deploy/demo_model/evaluate.py
+
+lock: setup-dev ## Resolve requirements/*.in again into requirements/*.txt
+	@$(BIN)/python -m pip --quiet install uv
+	@bash requirements/lock.sh $(BIN)/uv
+
+clean: ## Remove the virtual environment and all state
+	rm -rf $(VENV) .clinserve
+
+$(VENV)/.python:
+	@version=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true); \
+	case "$$version" in \
+	3.11|3.12) ;; \
+	*) echo "clinserve: needs Python 3.11 or 3.12, found '$${version:-none}'. Set PYTHON=/path/to/python3.12" >&2; exit 1;; \
+	esac
+	@"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+# One step at a time and how long it took: the first run fetches about 700 MB.
+$(VENV)/.serve: $(VENV)/.python requirements/serve.txt pyproject.toml
+	@echo "[1/3] PyTorch for CPUs"; start=$$SECONDS; \
+	$(PIP) install --no-deps "$(TORCH)" 2>/dev/null || $(PIP) install --no-deps --index-url $(TORCH_INDEX) "$(TORCH)"; \
+	echo "      $$((SECONDS - start)) s"
+	@echo "[2/3] vLLM, Ray and the rest, pinned"; start=$$SECONDS; \
+	$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/serve.txt; \
+	echo "      $$((SECONDS - start)) s"
+	@echo "[3/3] clinserve"; $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve requirements/dev.txt
+	@echo "[dev] what checks and tests need"
+	@$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@

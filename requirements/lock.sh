@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Resolve *.in into *.txt with hashes, for every supported Python. Needs uv: its path is the argument.
+set -euo pipefail
+cd "$(dirname "$0")"
+uv=${1:?usage: lock.sh PATH_TO_UV}
+[[ $uv == /* ]] || uv=../$uv
+without=()
+for package in torch torchvision torchaudio torchcodec triton; do without+=(--no-emit-package "$package"); done
+compile=("$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --override overrides.txt "${without[@]}")
+"${compile[@]}" serve.in -o serve.txt
+"${compile[@]}" -c serve.txt dev.in -o dev.txt

@@ -1,0 +1,13 @@
+"""The HTTP middleware that Ray Serve puts around its own, in every replica; named in environment.py."""
+
+from __future__ import annotations
+
+from starlette.middleware import Middleware
+
+from serving.deployments.naming import ENGINE_PREFIX
+from serving.gateway.middleware import RequestId
+
+
+def middlewares() -> list[Middleware]:
+    """Called by Serve when a replica opens its port."""
+    return [Middleware(RequestId, except_under=ENGINE_PREFIX)]
