@@ -112,6 +112,16 @@ def config_show(config: Annotated[Path, typer.Argument(help="The file to read.")
     typer.echo(yaml.safe_dump(load(config).model_dump(mode="json"), sort_keys=False), nl=False)
 
 
+@config_cli.command("reference")
+def config_reference() -> None:
+    """Print every setting with its default and its meaning, as a Markdown table."""
+    from serving.settings import reference
+
+    typer.echo("| setting | default | meaning |\n|---|---|---|")
+    for path, default, description in reference():
+        typer.echo(f"| `{path}` | {default} | {description} |")
+
+
 def load(path: Path) -> Settings:
     from serving.app import load_settings
 

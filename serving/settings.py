@@ -11,12 +11,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 ENVIRONMENT_PREFIX = "CLINSERVE_"
 DEPLOYMENT_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
@@ -141,7 +142,7 @@ class Model(Section):
 class VllmEngine(Section):
     """vLLM under Ray Serve."""
 
-    kind: Literal["vllm"]
+    kind: Literal["vllm"] = Field(description="Selects this engine.")
     device: Literal["cpu", "gpu"] = Field("gpu", description="What the replica runs on.")
     accelerator_type: str | None = Field(
         None, description="Ray's name of the GPU type, such as H100 or A100-80G. Default: any."
@@ -177,7 +178,7 @@ class EchoFailure(Section):
 class EchoEngine(Section):
     """A deterministic engine that repeats the last message: for tests, load tests and drills, never a model."""
 
-    kind: Literal["echo"]
+    kind: Literal["echo"] = Field(description="Selects this engine.")
     first_token: Seconds = Field(0.0, description="Time to first token.")
     inter_token: Seconds = Field(0.0, description="Time between tokens.")
     max_model_len: int = Field(
@@ -189,7 +190,7 @@ class EchoEngine(Section):
 class HttpEngine(Section):
     """Any endpoint that speaks OpenAI: a bare vLLM, a NIM."""
 
-    kind: Literal["http"]
+    kind: Literal["http"] = Field(description="Selects this engine.")
     url: str = Field(pattern=r"^https?://", description="Base URL, up to and including /v1.")
     model: str | None = Field(None, description="The model's name there. Default: the deployment's name.")
     key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key.")
@@ -363,3 +364,26 @@ def _sections(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [found for argument in get_args(annotation) for found in _sections(argument)]
+
+
+def reference() -> list[tuple[str, str, str]]:
+    """Every setting as (path, default, description), in the order of the tree; `[]` stands for an item of a list."""
+    return list(_described(Settings, ""))
+
+
+def _described(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in section.model_fields.items():
+        inner = _sections(field.annotation)
+        many = "[]" if "tuple" in str(field.annotation) else ""
+        if not inner:
+            yield f"{prefix}{name}", _shown(field), field.description or ""
+        for one in inner:
+            variant = next((f"{kind}." for kind, engine in _ENGINES.items() if engine is one), "")
+            yield from _described(one, f"{prefix}{name}{many}." + (f"({variant[:-1]})." if variant else ""))
+
+
+def _shown(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    return "none" if default is None else str(default) or '""'

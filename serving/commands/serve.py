@@ -139,10 +139,10 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
                 progress.done(f"{name} is up, after")
         with progress.step("Ready to serve"):
             _wait_until_ready(settings)
-        announce(settings, progress, key)
+        announce(settings, progress, key, logs=cluster.logs)
         follow(app.request_log_file(settings), progress.console)
     except (DeployFailed, TimeoutError) as error:
-        raise CannotStart(f"{error}. The logs are in {cluster.logs()}.") from None
+        raise CannotStart(f"{error}. The logs are in {cluster.logs}.") from None
     except KeyboardInterrupt:
         pass
     finally:
@@ -176,7 +176,7 @@ def base_url(settings: Settings) -> str:
     return f"http://{host}:{settings.server.port}"
 
 
-def announce(settings: Settings, progress: Progress, key: str | None) -> None:
+def announce(settings: Settings, progress: Progress, key: str | None, *, logs: Path | None = None) -> None:
     """The ready line and how to call it, to paste."""
     url, console = base_url(settings), progress.console
     shown = key or "YOUR_KEY"
@@ -186,6 +186,8 @@ def announce(settings: Settings, progress: Progress, key: str | None) -> None:
     for deployment in settings.deployments:
         notice = f"  [yellow]{escape(deployment.model.notice)}[/]" if deployment.model.notice else ""
         console.print(f"  Model  {deployment.name}{notice}")
+    if logs is not None:
+        console.print(f"  Logs   {logs}")
     body = json.dumps({"model": first.name, "messages": [{"role": "user", "content": QUESTION}]})
     console.print("\n[dim]# curl[/]")
     console.print(

@@ -51,13 +51,15 @@ class LocalCluster:
         self._port = port
         # Not in state_dir: HAProxy's admin socket must have a short path.
         self._run_dir = Path(tempfile.mkdtemp(prefix="clinserve-"))
+        self.logs: Path | None = None
+        """Where Ray and the replicas log, once Ray runs."""
         environment.apply(environment.serve_environment(max_stream=max_stream, run_dir=self._run_dir))
 
     def start_ray(self, *, num_cpus: float) -> None:
         import ray
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # our progress says the same in fewer words
-        ray.init(
+        context = ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, int(num_cpus + 0.999)),
             object_store_memory=_OBJECT_STORE_BYTES,
@@ -65,6 +67,7 @@ class LocalCluster:
             log_to_driver=False,
             logging_level="ERROR",
         )
+        self.logs = Path(context.address_info["session_dir"]) / "logs"
 
     def start_serve(self) -> None:
         from ray import serve
@@ -103,10 +106,6 @@ class LocalCluster:
             if waiting and time.monotonic() > end:
                 raise TimeoutError(f"{', '.join(sorted(waiting))} did not start in {timeout:.0f} s")
             time.sleep(0.25)
-
-    def logs(self) -> Path:
-        """Where Ray keeps the logs of this run."""
-        return Path("/tmp/ray/session_latest/logs/serve")  # Ray's fixed place for them
 
     def stop(self) -> None:
         """Stop every process that was started.

@@ -30,7 +30,7 @@ def create_app(parts: Parts) -> FastAPI:
     app = FastAPI(
         title="clinserve",
         version=__version__,
-        description="Clinical foundation models behind an OpenAI-compatible API. The key goes into `Authorization: Bearer`.",
+        description="Clinical foundation models behind OpenAI's API. The key goes into `Authorization: Bearer`.",
         lifespan=lifespan,
         middleware=[
             Middleware(

@@ -1,0 +1,25 @@
+"""One product on real Ray Serve and real vLLM for all tests here; the drill that ends it runs last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.e2e.product import Product
+
+MODEL = "clinical-demo"
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    running = Product(tmp_path_factory.mktemp("state"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(product: Product) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{product.url}/v1", api_key=product.key, max_retries=0, timeout=120)

@@ -1,0 +1,86 @@
+"""The whole product as a user runs it: `clinserve serve` in a process of its own, and what it printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 300
+
+
+class Product:
+    """Start with `start`, stop with `stop`. `output` is what has been printed so far."""
+
+    def __init__(self, state_dir: Path, config: str = "deploy/configs/demo.yaml") -> None:
+        self.state_dir = state_dir
+        self._config = config
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._lines: list[str] = []
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    @property
+    def key(self) -> str:
+        return (self.state_dir / "demo.key").read_text().strip()
+
+    @property
+    def logs(self) -> Path:
+        """Ray's log folder, as printed."""
+        found = re.search(r"Logs +(\S+)", self.output)
+        assert found, self.output
+        return Path(found[1])
+
+    def start(self) -> None:
+        environment = os.environ | {"CLINSERVE_SERVER__STATE_DIR": str(self.state_dir)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "serving.cli", "serve", "--config", self._config, "--port", str(self.port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        threading.Thread(target=lambda out: self._lines.extend(out), args=(self._process.stdout,), daemon=True).start()
+        self.wait_for_output("Ctrl-C stops everything", START_SECONDS)
+
+    def wait_for_output(self, text: str, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.output:
+            assert self._process.poll() is None, f"the server ended:\n{self.output}"
+            assert time.monotonic() < end, f"no '{text}' after {seconds} s:\n{self.output}"
+            time.sleep(0.1)
+
+    def processes(self) -> list[psutil.Process]:
+        return [self._psutil, *self._psutil.children(recursive=True)]
+
+    @property
+    def _psutil(self) -> psutil.Process:
+        return psutil.Process(self._process.pid)
+
+    def engine_core(self) -> psutil.Process:
+        """vLLM's engine process."""
+        return next(p for p in self.processes() if "VLLM::EngineCore" in " ".join(p.cmdline()))
+
+    def stop(self) -> int:
+        """Ctrl-C, then the exit status."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(timeout=60)
+        finally:
+            self._process.kill()

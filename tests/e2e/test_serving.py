@@ -1,0 +1,176 @@
+"""What a platform team relies on: batching, freed engines, closed engine routes, metrics, privacy, recovery, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.e2e.conftest import MODEL
+from tests.e2e.product import ROOT, Product
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+LONG = {"min_tokens": 1500, "ignore_eos": True}
+CANARY = "Zebulon-Quackenbush-19470231"
+
+
+def metric(product: Product, name: str) -> float:
+    """Sum of a metric's series in the one scrape."""
+    text = httpx.get(f"{product.url}/metrics", timeout=30).text
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
+
+
+def eventually(check: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if check():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def ask(product: Product, *, tokens: int, stream: bool = False) -> dict[str, object]:
+    return {
+        "url": f"{product.url}/v1/chat/completions",
+        "headers": {"authorization": f"Bearer {product.key}"},
+        "json": {"model": MODEL, "messages": [{"role": "user", "content": f"hello {CANARY}"}], "stream": stream}
+        | {"max_tokens": tokens, "min_tokens": tokens, "ignore_eos": True},
+    }
+
+
+def test_the_printed_curl_and_python_lines_work(product: Product) -> None:
+    curl = next(line for line in product.output.splitlines() if line.startswith("curl "))
+    answer = subprocess.run(shlex.split(curl), capture_output=True, text=True, check=True).stdout
+    assert '"finish_reason"' in answer
+    _, _, after = product.output.partition("from openai import")
+    python = "from openai import" + after.partition("\nCtrl-C")[0]
+    done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+
+
+def test_the_key_file_is_for_its_owner_only(product: Product) -> None:
+    assert stat.S_IMODE((product.state_dir / "demo.key").stat().st_mode) == 0o600
+
+
+async def test_sixteen_streams_are_answered_together(product: Product) -> None:
+    async with httpx.AsyncClient(timeout=300) as client:
+
+        async def seconds(streams: int) -> float:
+            began = time.perf_counter()
+            answers = await asyncio.gather(
+                *(client.post(**ask(product, tokens=200, stream=True)) for _ in range(streams))  # type: ignore[arg-type]
+            )
+            assert all(answer.text.endswith("data: [DONE]\n\n") for answer in answers)
+            return time.perf_counter() - began
+
+        await seconds(1)
+        alone = await seconds(1)
+        together = await seconds(16)
+    # Not a benchmark: one after the other would be 16 times as long, and batching is far from that.
+    assert together < 8 * alone
+
+
+def test_a_client_that_leaves_frees_the_engine_within_a_second(product: Product) -> None:
+    def running() -> float:
+        return metric(product, "vllm:num_requests_running")
+
+    with httpx.stream("POST", **ask(product, tokens=1800, stream=True), timeout=60) as answer:  # type: ignore[arg-type]
+        next(answer.iter_text())
+        assert eventually(lambda: running() == 1, 5)
+    left = time.monotonic()
+    assert eventually(lambda: running() == 0, 5)
+    assert time.monotonic() - left < 1.5, "measured from the socket's close, with a scrape's own time"
+
+
+def test_a_client_that_leaves_before_a_whole_answer_frees_the_engine_too(product: Product) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(**ask(product, tokens=1800), timeout=httpx.Timeout(30, read=1.0))  # type: ignore[arg-type]
+    assert eventually(lambda: metric(product, "vllm:num_requests_running") == 0, 3)
+
+
+def test_engine_routes_are_closed_without_the_internal_secret(product: Product) -> None:
+    engine = f"{product.url}/_engine/{MODEL}"
+    for path in ("/v1/models", "/v1/chat/completions", "/pause", "/tokenize", "/health", "/metrics", "/docs"):
+        for headers in ({}, {"authorization": f"Bearer {product.key}"}, {"x-clinserve-engine": "guess"}):
+            assert httpx.get(engine + path, headers=headers).status_code == 404, path
+    secret = (product.state_dir / "secrets" / "engine").read_text()
+    assert httpx.get(f"{engine}/v1/models", headers={"x-clinserve-engine": secret}).status_code == 200
+    assert httpx.post(f"{engine}/tokenize", headers={"x-clinserve-engine": secret}).status_code == 404
+
+
+def test_one_scrape_shows_gateway_and_vllm(product: Product) -> None:
+    before = metric(product, "clinserve_tokens_total")
+    assert httpx.post(**ask(product, tokens=10), timeout=60).status_code == 200  # type: ignore[arg-type]
+    assert metric(product, "clinserve_tokens_total") > before
+    assert metric(product, "vllm:generation_tokens_total") > 0
+    assert metric(product, "clinserve_requests_in_flight") == 0
+
+
+def test_no_log_and_no_metric_holds_content_or_keys(product: Product, client: openai.OpenAI) -> None:
+    said = {"type": "object", "properties": {"name": {"const": CANARY}}, "required": ["name"]}
+    asked = [{"role": "user", "content": f"Patient {CANARY}"}]
+    fixed = {"type": "json_schema", "json_schema": {"name": "who", "schema": said}}
+    answer = client.chat.completions.create(model=MODEL, messages=asked, max_tokens=120, response_format=fixed)  # type: ignore[call-overload]
+    assert CANARY in answer.choices[0].message.content
+    bodies = [
+        {"model": CANARY, "messages": asked},
+        {"model": MODEL, "messages": [{"role": CANARY, "content": [{"type": CANARY}]}]},
+        {"model": MODEL, "messages": asked, CANARY: CANARY, "temperature": CANARY},
+        {"model": MODEL, "messages": asked, "tools": [{"type": "function", "function": {CANARY: CANARY}}]},
+        {"model": MODEL, "messages": asked, "response_format": {"type": "json_schema", "json_schema": {"schema": CANARY}}},
+        {"model": MODEL, "messages": asked, "stop": {"a": CANARY}, "seed": CANARY},
+    ]
+    for body in bodies:
+        refused = httpx.post(
+            f"{product.url}/v1/chat/completions?q={CANARY}",
+            headers={"authorization": f"Bearer {product.key}", "x-request-id": CANARY},
+            json=body,
+        )
+        assert 400 <= refused.status_code < 500
+        assert CANARY not in refused.text + str(refused.headers)
+    time.sleep(2)  # Serve buffers its logs
+    texts = {"metrics": httpx.get(f"{product.url}/metrics", timeout=30).text, "terminal": product.output}
+    for folder in (product.logs, product.state_dir / "logs", product.state_dir / "run"):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        texts |= {str(file): file.read_bytes().decode(errors="replace") for file in files}
+    assert len(texts) > 10
+    secret = product.key.rpartition("_")[2]
+    assert [where for where, text in texts.items() if CANARY in text] == []
+    assert [where for where, text in texts.items() if secret in text and where != "terminal"] == []
+
+
+def test_a_dead_engine_is_an_error_event_then_503_then_well_again(product: Product) -> None:
+    with httpx.stream("POST", **ask(product, tokens=1800, stream=True), timeout=60) as answer:  # type: ignore[arg-type]
+        parts = answer.iter_text()
+        text = next(parts)
+        product.engine_core().kill()
+        text += "".join(parts)
+    *_, last = text.strip().split("\n\n")
+    assert last.startswith('data: {"error"')
+    assert '"code":"engine_failed"' in last
+    refused = httpx.post(**ask(product, tokens=5), timeout=60)  # type: ignore[arg-type]
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) >= 1
+    assert httpx.get(f"{product.url}/readyz", timeout=30).status_code == 503
+    assert eventually(lambda: httpx.get(f"{product.url}/readyz", timeout=30).status_code == 200, 300)
+    assert httpx.post(**ask(product, tokens=5), timeout=60).status_code == 200  # type: ignore[arg-type]
+
+
+def test_ctrl_c_stops_every_process(tmp_path_factory: pytest.TempPathFactory, product: Product) -> None:
+    """Last in this file: it ends the product that the others use."""
+    processes = product.processes()
+    assert len(processes) > 8
+    assert product.stop() == 0
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
+    assert not (ROOT / "core").exists()
