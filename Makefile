@@ -13,7 +13,7 @@ TORCH := torch==2.13.0+cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup setup-dev serve chat doctor check format test drill bench lock clean
+.PHONY: help setup setup-dev serve chat doctor check format test drill bench lock readme clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -54,6 +54,9 @@ drill: setup-dev ## What takes longer than a test may: benchmarks and the demo m
 lock: setup-dev ## Resolve requirements/*.in again into requirements/*.txt
 	@$(BIN)/python -m pip --quiet install uv
 	@bash requirements/lock.sh $(BIN)/uv
+
+readme: setup-dev ## Write the tables of README.md anew
+	@$(BIN)/python -m tests.test_readme
 
 clean: ## Remove the virtual environment and all state
 	rm -rf $(VENV) .clinserve

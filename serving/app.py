@@ -114,6 +114,7 @@ def build_engine(
             model=deployment.name,
             headers={"x-clinserve-engine": secrets.engine},
             salted=True,
+            ready_path="/health",
         )
     if isinstance(engine, config.HttpEngine):
         key = os.environ.get(engine.key_env, "") if engine.key_env else ""

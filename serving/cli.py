@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from serving import __version__
+from serving.commands.keys import keys_app
 from serving.settings import Settings, SettingsError
 
 DEFAULT_CONFIG = Path("deploy/configs/demo.yaml")
@@ -23,6 +24,7 @@ cli = typer.Typer(
 )
 config_cli = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 cli.add_typer(config_cli, name="config")
+cli.add_typer(keys_app, name="keys")
 
 Config = Annotated[
     Path,
@@ -148,9 +150,6 @@ def main() -> None:
     if sys.version_info[:2] not in SUPPORTED:
         wanted = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED)
         sys.exit(f"clinserve: needs Python {wanted}; this is {sys.version.split()[0]}")
-    from serving.commands.keys import keys_app
-
-    cli.add_typer(keys_app, name="keys")
     cli()
 
 

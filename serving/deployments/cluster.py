@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -27,7 +28,7 @@ _OBJECT_STORE_BYTES = 100 * 2**20  # tokens do not pass through it
 
 
 class DeployFailed(Exception):
-    """An application cannot run. The message is Ray Serve's, shortened to its last line."""
+    """An application cannot run. The message is Ray Serve's, shortened to the error itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class LocalCluster:
                     yield name
                 elif application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                     messages = [application.message, *(d.message for d in application.deployments.values())]
-                    raise DeployFailed(f"{name}: {_last_line(messages)}")
+                    raise DeployFailed(f"{name}: {reason_in(chr(10).join(messages))}")
             if waiting and time.monotonic() > end:
                 raise TimeoutError(f"{', '.join(sorted(waiting))} did not start in {timeout:.0f} s")
             time.sleep(0.25)
@@ -131,6 +132,8 @@ def _shut_down() -> None:
         ray.shutdown()
 
 
-def _last_line(messages: Iterable[str]) -> str:
-    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+def reason_in(text: str) -> str:
+    """The innermost error of the traceback that Serve reports, in one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [number for number, line in enumerate(lines) if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return " ".join(lines[errors[-1] :][:3]) if errors else " ".join(lines[-1:]) or "no reason given"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ray.serve.llm import LLMConfig
 
 SECRET_HEADER = b"x-clinserve-engine"
+_STOP_SECONDS = 1.0
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/models", "/health"})
 
 
@@ -64,7 +66,21 @@ class EngineDoor:
             return None
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
-        await self._app(scope, receive, send)
+        await self._let_it_end(asyncio.ensure_future(self._app(scope, receive, send)))
+
+    async def _let_it_end(self, answer: asyncio.Future[None]) -> None:
+        """Wait for the answer; if Serve cancels us because the client left, leave vLLM time to stop by itself.
+
+        vLLM runs a whole (not streamed) answer in a task of its own and stops it on the disconnect message. Serve
+        delivers that message and cancels the request at the same time; the cancellation wins, and the task would
+        generate to its end for nobody (seen with Ray 2.60 and vLLM 0.29).
+        """
+        try:
+            await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            await asyncio.wait({answer}, timeout=_STOP_SECONDS)
+            answer.cancel()
+            raise
 
     def _may_enter(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))

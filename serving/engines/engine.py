@@ -30,7 +30,7 @@ class Engine(Protocol):
     - `answer` yields bytes or raises; a failure is an exception of serving.errors, never a yielded body.
     - Streaming, each item is one or more whole SSE events, in order, the last `data: [DONE]`; before it one event with
       `choices: []` and `usage`. Items are passed on as they come from the engine, without waiting to fill anything.
-    - Not streaming, the items together are one JSON object with `usage`.
+    - Not streaming, there is one item: a JSON object with `usage`.
     - Nothing generated yet: EngineUnavailable (503), InvalidRequest (400), EngineTimeout (504) before the first item.
       Afterwards: EngineFailed, after the last whole event.
     - Closing the generator stops the work in the engine at once. Its clean-up does not await.

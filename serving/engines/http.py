@@ -57,7 +57,8 @@ class HttpEngine:
     """An Engine that forwards to an OpenAI-compatible endpoint and hands its bytes on.
 
     model: the name that the endpoint knows. headers: sent with every request (the internal secret, a key).
-    salted: the endpoint is vLLM, so each request carries its tenant's cache_salt. Times in seconds.
+    salted: the endpoint is vLLM, so each request carries its tenant's cache_salt. ready_path: answers 200 when the
+    endpoint can serve; vLLM's /v1/models does so even when its engine is dead. Times in seconds.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class HttpEngine:
         model: str,
         headers: Mapping[str, str] | None = None,
         salted: bool = False,
+        ready_path: str = "/v1/models",
         first_token_timeout: float = 120.0,
         idle_timeout: float = 60.0,
         answer_timeout: float = 600.0,
@@ -75,6 +77,7 @@ class HttpEngine:
         self._model = model
         self._headers = dict(headers or {})
         self._salted = salted
+        self._ready_path = ready_path
         self._first_token_timeout = first_token_timeout
         self._idle_timeout = idle_timeout
         self._answer_timeout = answer_timeout
@@ -154,8 +157,8 @@ class HttpEngine:
     async def ready(self) -> bool:
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                url = await self._endpoints.pick()
-                async with self._client().get(f"{url}/models", headers=self._headers) as response:
+                url = (await self._endpoints.pick()).removesuffix("/v1") + self._ready_path
+                async with self._client().get(url, headers=self._headers) as response:
                     return response.status == 200
         except (TimeoutError, ServingError, aiohttp.ClientError, OSError):
             return False

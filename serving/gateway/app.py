@@ -32,6 +32,8 @@ def create_app(parts: Parts) -> FastAPI:
         version=__version__,
         description="Clinical foundation models behind OpenAI's API. The key goes into `Authorization: Bearer`.",
         lifespan=lifespan,
+        # A redirect is built from the Host header and, behind TLS, says http: clients would send their key there.
+        redirect_slashes=False,
         middleware=[
             Middleware(
                 Recorded, metrics=parts.metrics, log=parts.log

@@ -48,5 +48,5 @@ async def answer(body: ChatRequest | CompletionRequest, caller: Caller, gateway:
     blocks = settled(blocks, lease, record, hide_usage=not body.wants_usage)  # pays and records, however it ends
     if not body.stream:
         return await whole(blocks)
-    blocks = await started(blocks)  # 503, 504, while a status can still be sent
-    return EventStream(blocks, on_error=lambda error: gateway.log.broke(record, error))
+    first = await started(blocks)  # 503, 504, while a status can still be sent
+    return EventStream(first, blocks, on_error=lambda error: gateway.log.broke(record, error))

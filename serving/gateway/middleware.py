@@ -9,6 +9,7 @@ import asyncio
 import secrets
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BodyTooLarge, ServingError
@@ -110,6 +111,8 @@ class Recorded:
         except asyncio.CancelledError:
             record.outcome, record.status = "client_left", record.status if responding else 499
             raise
+        except ClientDisconnect:  # in the middle of its body
+            record.outcome, record.status = "client_left", 499
         except Exception as error:
             record.outcome = ServingError.code
             self._log.broke(record, error)

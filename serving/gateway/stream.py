@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -25,7 +26,7 @@ from serving.telemetry.record import RequestRecord
 from serving.tenants.quotas import Lease, Usage
 
 Blocks = AsyncGenerator[bytes, None]
-_USAGE = b'"usage":{'
+_has_usage = re.compile(rb'"usage": ?\{').search  # not of null, which some engines put into every event
 
 
 async def settled(blocks: Blocks, lease: Lease, record: RequestRecord, *, hide_usage: bool) -> Blocks:
@@ -34,6 +35,7 @@ async def settled(blocks: Blocks, lease: Lease, record: RequestRecord, *, hide_u
     hide_usage: the client of this stream did not ask for the usage event, so it is taken out.
     """
     meter = _Meter(record, hide_usage=hide_usage)
+    record.outcome = ServingError.code  # until it ends in one of the ways below
     try:
         async with aclosing(blocks):
             async for block in blocks:
@@ -62,18 +64,18 @@ class _Meter:
     def read(self, block: bytes) -> bytes:
         record = self._record
         if not record.stream:
-            self._take(json.loads(block).get("usage"))
+            self._take(_usage_in(block))
             return block
         if record.first_token is None:
             record.first_token = record.elapsed()
         self._events += block.count(sse.END)
         # Quotes inside the model's text are escaped, so this can only be the envelope's own key.
-        return self._without_usage(block) if _USAGE in block else block
+        return self._without_usage(block) if _has_usage(block) else block
 
     def _without_usage(self, block: bytes) -> bytes:
         kept = []
         for event in sse.events_in(block):
-            payload = sse.payload_of(event) if _USAGE in event else None
+            payload = sse.payload_of(event) if _has_usage(event) else None
             if payload is not None:
                 self._take(payload.get("usage"))
                 if self._hide_usage and not payload.get("choices"):
@@ -98,19 +100,20 @@ class _Meter:
         return usage
 
 
-async def started(blocks: Blocks) -> Blocks:
+def _usage_in(answer: bytes) -> object:
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        raise EngineFailed from None
+    return value.get("usage") if isinstance(value, dict) else None
+
+
+async def started(blocks: Blocks) -> bytes:
     """Wait for the first bytes, so that a failure before them can still be an HTTP status."""
     first = await anext(blocks, None)
     if first is None:
         raise EngineFailed
-    return _chained(first, blocks)
-
-
-async def _chained(first: bytes, rest: Blocks) -> Blocks:
-    async with aclosing(rest):
-        yield first
-        async for block in rest:
-            yield block
+    return first
 
 
 class EventStream(Response):
@@ -121,17 +124,19 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, blocks: Blocks, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(self, first: bytes, rest: Blocks, on_error: Callable[[BaseException], None]) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._blocks = blocks
+        self._first = first
+        self._rest = rest
         self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._blocks) as blocks:
+        async with aclosing(self._rest) as rest:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
             try:
-                async for block in blocks:
+                async for block in rest:
                     await send({"type": "http.response.body", "body": block, "more_body": True})
             except ServingError as error:
                 await self._end_with(error, send)

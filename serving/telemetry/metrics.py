@@ -9,10 +9,12 @@ GenAI names follow https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-met
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.telemetry.record import RequestRecord
@@ -100,6 +102,10 @@ class PrometheusMetrics:
             "Requests let in by a remembered key because the key store was away.",
             registry=self._registry,
         )
+
+    def families(self) -> Iterable[Metric]:
+        """Every metric that this class defines."""
+        return self._registry.collect()
 
     def entered(self, deployment: str) -> None:
         self._in_flight.labels(deployment).inc()

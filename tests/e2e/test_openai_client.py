@@ -16,9 +16,7 @@ from tests.e2e.product import ROOT, Product
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-NOTE = (
-    "Visit note. 67-year-old woman with hypertension. Medications: lisinopril 10 mg daily. Allergies: penicillin (rash)."
-)
+NOTE = "Visit note. 67-year-old woman with hypertension. Medications: lisinopril 10 mg daily. Allergies: penicillin (rash)."
 ASK = [{"role": "user", "content": f"{NOTE} Any allergies?"}]
 LONG = {"min_tokens": 1200, "ignore_eos": True}
 
@@ -53,13 +51,17 @@ def test_a_stream_ends_with_usage_for_those_who_ask(client: openai.OpenAI) -> No
 
 
 def test_a_text_is_continued_with_log_probabilities(client: openai.OpenAI) -> None:
-    answer = client.completions.create(model=MODEL, prompt="Assessment:", max_tokens=4, logprobs=2, temperature=0)
+    answer = client.completions.create(
+        model=MODEL, prompt="Assessment:", max_tokens=4, logprobs=2, extra_body={"ignore_eos": True}
+    )
     assert answer.choices[0].logprobs is not None
     assert len(answer.choices[0].logprobs.tokens or []) == 4
 
 
 def test_chat_gives_log_probabilities(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=3, logprobs=True, top_logprobs=2)
+    answer = client.chat.completions.create(
+        model=MODEL, messages=ASK, max_tokens=3, logprobs=True, top_logprobs=2, extra_body={"ignore_eos": True}
+    )
     assert answer.choices[0].logprobs is not None
     assert [len(token.top_logprobs) for token in answer.choices[0].logprobs.content or []] == [2, 2, 2]
 

@@ -1,4 +1,4 @@
-"""What a platform team relies on: batching, freed engines, closed engine routes, metrics, privacy, recovery, the end."""
+"""What a platform team relies on: batching, freed engines, closed routes, metrics, privacy, recovery, the end."""
 
 from __future__ import annotations
 
@@ -127,7 +127,11 @@ def test_no_log_and_no_metric_holds_content_or_keys(product: Product, client: op
         {"model": MODEL, "messages": [{"role": CANARY, "content": [{"type": CANARY}]}]},
         {"model": MODEL, "messages": asked, CANARY: CANARY, "temperature": CANARY},
         {"model": MODEL, "messages": asked, "tools": [{"type": "function", "function": {CANARY: CANARY}}]},
-        {"model": MODEL, "messages": asked, "response_format": {"type": "json_schema", "json_schema": {"schema": CANARY}}},
+        {
+            "model": MODEL,
+            "messages": asked,
+            "response_format": {"type": "json_schema", "json_schema": {"schema": CANARY}},
+        },
         {"model": MODEL, "messages": asked, "stop": {"a": CANARY}, "seed": CANARY},
     ]
     for body in bodies:
