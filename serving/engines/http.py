@@ -26,7 +26,6 @@ from serving.errors import (
 from serving.protocol import sse
 
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
-_CONNECT_SECONDS = 3.0
 _READY_SECONDS = 3.0
 _RETRY_AFTER = 2.0
 # vLLM's two wordings; the number is the only thing taken over from them.
@@ -69,6 +68,7 @@ class HttpEngine:
         headers: Mapping[str, str] | None = None,
         salted: bool = False,
         ready_path: str = "/v1/models",
+        connect_timeout: float = 3.0,
         first_token_timeout: float = 120.0,
         idle_timeout: float = 60.0,
         answer_timeout: float = 600.0,
@@ -78,6 +78,7 @@ class HttpEngine:
         self._headers = dict(headers or {})
         self._salted = salted
         self._ready_path = ready_path
+        self._connect_timeout = connect_timeout
         self._first_token_timeout = first_token_timeout
         self._idle_timeout = idle_timeout
         self._answer_timeout = answer_timeout
@@ -98,17 +99,20 @@ class HttpEngine:
         body = request.body | {"model": self._model}
         if self._salted:
             body["cache_salt"] = request.cache_salt
-        payload = json.dumps(body).encode()
+        try:
+            payload = json.dumps(body, allow_nan=False).encode()
+        except ValueError:
+            raise InvalidRequest("A number in the request is too large.") from None  # 1e999: JSON, but no float
         headers = self._headers | {"content-type": "application/json", "x-request-id": request.request_id}
         # aiohttp watches the socket with one timer; asyncio.timeout around every read would cost 3 µs a token.
         silence = self._first_token_timeout if request.stream else self._answer_timeout
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=silence)
         # A replica that has just gone is still in the routing table for a moment. Nothing was sent, so ask again.
         for _ in range(2):
             url = await self._endpoints.pick() + _PATHS[request.operation]
             try:
                 response = await self._client().post(url, data=payload, headers=headers, timeout=timeout)
-            except aiohttp.ClientConnectorError:
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 continue
             except TimeoutError as error:
                 raise EngineTimeout(retry_after=_RETRY_AFTER) from error
@@ -184,6 +188,7 @@ def _watch(response: aiohttp.ClientResponse, silence: float) -> None:
     """From now on a silence of so many seconds breaks the stream."""
     if response.connection is not None and response.connection.protocol is not None:
         response.connection.protocol.read_timeout = silence
+        response.connection.protocol.start_timeout()  # also of the silence that has begun
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> ServingError:

@@ -190,7 +190,7 @@ def _check_part(part: object, where: str) -> None:
     if isinstance(part, str):
         return
     kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(part, dict) or kind not in _PART_KEYS:
+    if not isinstance(part, dict) or not isinstance(kind, str) or kind not in _PART_KEYS:
         raise InvalidRequest(f"{where}.type must be one of {', '.join(_PART_KEYS)}.", param=f"{where}.type")
     if part.keys() - _PART_KEYS[kind]:
         raise ForbiddenField(f"{where} has a field that a part of type {kind} may not have.", param=where)

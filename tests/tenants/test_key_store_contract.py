@@ -1,9 +1,5 @@
-"""What any KeyStore promises, checked on each of them.
+"""What any KeyStore promises, checked on each of them: memory, SQLite and a real PostgreSQL."""
 
-On PostgreSQL too if TEST_POSTGRESQL_URL names an empty database.
-"""
-
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -17,16 +13,12 @@ from serving.tenants.sql import SqlKeys, migrate, open_database
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-POSTGRESQL = os.environ.get("TEST_POSTGRESQL_URL")
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"] if POSTGRESQL else ["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeyStore]:
     if request.param == "memory":
         yield MemoryKeys()
         return
-    url = f"sqlite:///{tmp_path}/state.db" if request.param == "sqlite" else POSTGRESQL
-    assert url is not None
+    url = f"sqlite:///{tmp_path}/state.db" if request.param == "sqlite" else request.getfixturevalue("postgresql")
     engine = open_database(url)
     migrate(engine)
     yield SqlKeys(engine)

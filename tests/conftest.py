@@ -1,0 +1,70 @@
+"""The one way to a gateway in tests: `site(...)` on an echo engine, an engine of the test's own, or any settings."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import app as assembly
+from serving import settings as config
+from serving.engines.engine import Engine
+from serving.engines.http import Endpoints
+from serving.gateway.app import create_app
+from serving.gateway.catalog import Catalog
+from serving.gateway.middleware import RequestId, UntilClientLeaves
+from tests.local import Site, Tree
+
+OpenSite = Callable[..., Site]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A state directory with a migrated database and a key in it, to be copied; and the key."""
+    state = tmp_path_factory.mktemp("installed")
+    _, secret = assembly.build_keyring(settings_of(state)).mint("ward", "tests")
+    return state, secret.reveal()
+
+
+@pytest.fixture
+def site(tmp_path: Path, installed: tuple[Path, str]) -> OpenSite:
+    """site(): one deployment `echo`. site(echo=..., limits=..., model=...) configures it, site(server=..., ...) a
+    section; site(engine=...) puts an engine of the test's own in its place.
+    """
+    template, key = installed
+
+    def open_site(engine: Engine | None = None, **changes: Any) -> Site:
+        state = tmp_path / "state"
+        shutil.copytree(template, state, dirs_exist_ok=True)
+        settings = settings_of(state, **changes)
+        if engine is None:
+            return Site(assembly.process_app(settings), settings, key)
+        parts = assembly.build_parts(settings, no_replicas)
+        (deployment,) = parts.catalog
+        catalog = Catalog([replace(deployment, engine=engine)], created=parts.catalog.created)
+        return Site(UntilClientLeaves(RequestId(create_app(replace(parts, catalog=catalog)))), settings, key)
+
+    return open_site
+
+
+def settings_of(
+    state: Path, *, echo: Tree | None = None, limits: Tree | None = None, model: Tree | None = None, **sections: Any
+) -> config.Settings:
+    deployment = {
+        "name": "echo",
+        "engine": {"kind": "echo"} | (echo or {}),
+        "limits": limits or {},
+        "model": model or {},
+    }
+    server = {"runtime": "process", "state_dir": state} | sections.pop("server", {})
+    return config.parse(
+        {"server": server, "telemetry": {"request_log": "file"}, "deployments": [deployment]} | sections
+    )
+
+
+def no_replicas(deployment: str) -> Endpoints:
+    raise LookupError(deployment)

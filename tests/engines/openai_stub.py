@@ -1,0 +1,115 @@
+"""A real HTTP server on loopback that speaks OpenAI as vLLM does: from an echo engine, or byte by byte from a script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiohttp import web
+
+from serving.engines.echo import EchoEngine
+from serving.engines.engine import EngineRequest
+from serving.errors import ServingError
+
+Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class OpenAIStub:
+    """A running stub. left: how many clients went away in the middle of an answer."""
+
+    url: str
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    left: int = 0
+
+
+@contextlib.asynccontextmanager
+async def stub(script: Script) -> AsyncIterator[OpenAIStub]:
+    """Answer every completion with the script; GET of anything is 200."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        running.headers.append({name.lower(): value for name, value in request.headers.items()})
+        if request.method == "GET":
+            return web.json_response({"data": []})
+        running.bodies.append(await request.json())
+        try:
+            return await script(request)
+        except asyncio.CancelledError:
+            running.left += 1
+            raise
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    # A handler is cancelled when its client leaves, as vLLM's are.
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    running = OpenAIStub(f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+    try:
+        yield running
+    finally:
+        await runner.cleanup()
+
+
+def echoing(engine: EchoEngine) -> Script:
+    """What vLLM would do, with this engine in its place."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        blocks = engine.answer(
+            EngineRequest(
+                operation="chat" if request.path.endswith("/chat/completions") else "completions",
+                body=body,
+                stream=bool(body.get("stream")),
+                request_id=request.headers["x-request-id"],
+                cache_salt="",
+            )
+        )
+        response = web.StreamResponse()
+        async with contextlib.aclosing(blocks):
+            try:
+                async for block in blocks:
+                    if not response.prepared:
+                        await response.prepare(request)
+                    await response.write(block)
+            except ServingError as error:
+                if not response.prepared:
+                    return web.json_response(error_body(error.status, error.message), status=error.status)
+                await response.write(b"data: " + json.dumps(error_body(500, "")).encode() + b"\n\ndata: [DONE]\n\n")
+        return response
+
+    return answer
+
+
+def writing(*pieces: bytes, gap: float = 0.0, then: Literal["end", "drop", "hang"] = "end") -> Script:
+    """Each piece in a TCP write of its own, `gap` seconds apart; then end well, drop the connection, or say no more."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(gap)
+        if then == "hang":
+            await asyncio.Event().wait()
+        if then == "drop" and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    return answer
+
+
+def refusing(status: int, body: object) -> Script:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response(body, status=status) if isinstance(body, dict) else web.Response(status=status)
+
+    return answer
+
+
+def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "BadRequestError", "param": param, "code": status}}

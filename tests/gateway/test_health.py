@@ -1,0 +1,71 @@
+"""GET /livez, /readyz, /metrics."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from tests.conftest import OpenSite
+from tests.local import assert_says_when_to_come_back, chat, error_of
+
+CLOSED = {"name": "far-away", "engine": {"kind": "http", "url": "http://127.0.0.1:9/v1"}}  # nobody listens there
+ECHO = {"name": "echo", "engine": {"kind": "echo"}}
+
+
+async def test_probes_need_no_key_and_are_not_logged(site: OpenSite) -> None:
+    open_site = site()
+    client = open_site.client(authorization="")
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert (await client.get(path)).status_code == 200
+    assert open_site.log() == []
+
+
+async def test_alive_and_ready_are_both_ok_when_all_is_well(site: OpenSite) -> None:
+    client = site().client()
+    for path in ("/livez", "/readyz"):
+        assert (await client.get(path)).json() == {"status": "ok"}
+
+
+async def test_not_ready_names_the_deployment_that_waits_and_not_the_others(site: OpenSite) -> None:
+    client = site(deployments=[ECHO, CLOSED]).client()
+    response = await client.get("/readyz")
+    assert error_of(response, 503, "engine_unavailable")["message"] == "Not ready yet: far-away."
+    assert_says_when_to_come_back(response)
+    assert (await client.get("/livez")).status_code == 200
+
+
+async def test_not_ready_names_the_key_store_when_it_is_away_and_a_key_is_then_neither_good_nor_bad(
+    site: OpenSite,
+) -> None:
+    open_site = site()
+    client = open_site.client()
+    with sqlite3.connect(open_site.settings.server.state_dir / "clinserve.db") as database:
+        database.execute("DROP TABLE api_keys")
+    message = error_of(await client.get("/readyz"), 503, "engine_unavailable")["message"]
+    assert message == "Not ready yet: key store."
+    response = await client.post("/v1/chat/completions", json=chat())
+    error_of(response, 503, "store_unavailable")
+    assert_says_when_to_come_back(response)
+
+
+async def test_metrics_tell_requests_tokens_and_times_by_deployment(site: OpenSite) -> None:
+    client = site().client()
+    await client.post("/v1/chat/completions", json=chat("one two three"))
+    await client.post("/v1/chat/completions", json=chat("one two three", stream=True))
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    for line in (
+        'clinserve_requests_total{deployment="echo",operation="chat",outcome="ok"} 2.0',
+        'clinserve_tokens_total{deployment="echo",type="prompt"} 6.0',
+        'clinserve_tokens_total{deployment="echo",type="completion"} 6.0',
+        'clinserve_requests_in_flight{deployment="echo"} 0.0',
+        'gen_ai_server_time_to_first_token_seconds_count{deployment="echo",operation="chat"} 1.0',
+        'gen_ai_server_request_duration_seconds_count{deployment="echo",operation="chat",outcome="ok"} 2.0',
+        'clinserve_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 2.0',
+    ):
+        assert line in response.text.splitlines()
+
+
+async def test_metrics_and_the_log_can_be_off(site: OpenSite) -> None:
+    client = site(telemetry={"metrics": False, "request_log": "off"}).client()
+    assert (await client.post("/v1/chat/completions", json=chat())).status_code == 200
+    assert (await client.get("/metrics")).text == ""
