@@ -100,9 +100,8 @@ def config_check(config: Annotated[Path, typer.Argument(help="The file to check.
     """Read a configuration and say every mistake in it."""
     settings = load(config)
     for deployment in settings.deployments:
-        typer.echo(
-            f"{deployment.name}: {deployment.engine.kind}, {deployment.model.source}, replicas {deployment.replicas}"
-        )
+        facts = (deployment.engine.kind, deployment.model.source, f"replicas {deployment.replicas}")
+        typer.echo(f"{deployment.name}: {', '.join(filter(None, facts))}")
     typer.echo(f"{config}: valid")
 
 

@@ -9,8 +9,10 @@
     ├── NotAllowed 403
     ├── UnknownRoute 404
     ├── UnknownDeployment 404         the caller must change the name
+    ├── UnknownKey 404                an operator must change the id; defined in tenants/keys.py
     ├── MethodNotAllowed 405
     ├── TooManyRequests 429           the caller must wait
+    ├── StoreUnavailable 503          nobody can check keys now; defined in tenants/keys.py
     └── EngineError 5xx               the caller may try again
         ├── EngineUnavailable 503     nobody took the request: nothing was generated, safe to repeat
         ├── EngineTimeout 504         accepted, but no first token in time

@@ -277,7 +277,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: expected settings at the top, such as 'deployments:'")
@@ -325,7 +325,10 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise SettingsError(f"{name}: {part} is a list or a value; the environment can only set single values")
-        node[path[-1]] = yaml.safe_load(value)
+        try:
+            node[path[-1]] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise SettingsError(f"{name}: not valid YAML; put the value in quotes") from None
 
 
 def _explain(error: ValidationError) -> list[str]:
@@ -334,8 +337,9 @@ def _explain(error: ValidationError) -> list[str]:
     for problem in problems:
         if problem["type"] == "too_short" and len(problems) > 1:
             continue  # "at least one deployment", because none of them is valid: those are listed
-        # Pydantic puts the tag of a union ("vllm") into the location; users do not write it.
-        place = [part for part in problem["loc"] if part not in _ENGINES]
+        # Pydantic puts the tag of a union ("vllm") behind "engine"; users do not write it.
+        at = problem["loc"]
+        place = [part for index, part in enumerate(at) if part not in _ENGINES or at[index - 1] != "engine"]
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(place[-1]), _names_at(problem["loc"][:-1]), n=1, cutoff=0.5)

@@ -147,6 +147,9 @@ def publish(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Pa
         pad_token_id=tokenizer.pad_token_id,
     )
     copy.save_pretrained(staging)
+    generation = json.loads((staging / "generation_config.json").read_text(encoding="utf-8"))
+    generation["temperature"] = 0.0  # the default of a server that reads this file; requests may still set their own
+    (staging / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(staging)
     settings = json.loads((staging / "tokenizer_config.json").read_text(encoding="utf-8"))
     settings = {key: value for key, value in settings.items() if key not in ("is_local", "local_files_only")}
@@ -163,8 +166,9 @@ def publish(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Pa
 def train(arguments: argparse.Namespace) -> None:
     """Train for the given minutes or steps, publishing checkpoints on the way."""
     torch.set_num_threads(arguments.threads)
-    if (arguments.out / "tokenizer.json").exists() and not arguments.new_tokenizer:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(arguments.out)
+    known = arguments.resume or arguments.out
+    if (known / "tokenizer.json").exists() and not arguments.new_tokenizer:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(known)
         tokenizer.chat_template = TEMPLATE.read_text(encoding="utf-8")
     else:
         tokenizer = train_tokenizer()

@@ -47,8 +47,6 @@ def chat(
             about = ""
     except openai.APIConnectionError:
         raise CannotChat(f"no server answers at {url}; start one with 'make serve'") from None
-    except openai.APIStatusError as error:
-        raise CannotChat(f"{error.status_code}: {error.message}") from None
     except openai.APIError as error:
         raise CannotChat(error.message) from None
 

@@ -37,7 +37,11 @@ class ModelReplica:
                 await self.engine.start()
 
         self._secret = Secrets.load(state_dir).engine
-        self._server = Server.sync_init(llm_config(deployment))
+        config = llm_config(deployment)
+        # Off: Ray's own download of the weights, in a process that imports vLLM once more. vLLM loads directories and
+        # Hugging Face ids itself, at the pinned revision, which Ray's download would not look at.
+        config.get_or_create_callback().ctx.run_init_node = False
+        self._server = Server.sync_init(config)
         await self._server.start()
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -162,7 +162,9 @@ async def test_a_replica_that_takes_no_connection_was_never_asked_so_it_is_unava
         for filler in (first, second):  # the backlog is full: further connections are neither taken nor refused
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
-        engine = HttpEngine(FixedEndpoint(f"http://127.0.0.1:{full.getsockname()[1]}/v1"), model="m", connect_timeout=0.1)
+        engine = HttpEngine(
+            FixedEndpoint(f"http://127.0.0.1:{full.getsockname()[1]}/v1"), model="m", connect_timeout=0.1
+        )
         with pytest.raises(EngineUnavailable):
             await anext(engine.answer(a_chat()))
         await engine.close()

@@ -77,7 +77,9 @@ def test_a_limit_of_zero_switches_a_feature_off() -> None:
 def test_a_schema_that_is_too_deep_is_refused_by_its_place(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"too large: \d+ bytes, 3\d levels; allowed are 65536 bytes, 24 levels"):
         tidy(ChatRequest(**chat(**fields)))
-    assert tidy(ChatRequest(**chat(**fields)), RequestLimits(max_schema_depth=NESTED + 2)).body.items() >= fields.items()
+    assert (
+        tidy(ChatRequest(**chat(**fields)), RequestLimits(max_schema_depth=NESTED + 2)).body.items() >= fields.items()
+    )
 
 
 def test_a_schema_that_is_too_long_is_refused() -> None:

@@ -72,9 +72,7 @@ async def test_the_usage_event_is_hidden_from_who_did_not_ask_but_was_asked_of_t
 
 async def test_the_usage_event_passes_unchanged_to_who_asked(site: OpenSite) -> None:
     options = {"include_usage": True, "include_obfuscation": False}
-    response = (
-        await site(RecordingEngine(STREAM)).client().post(PATH, json=chat(stream=True, stream_options=options))
-    )
+    response = await site(RecordingEngine(STREAM)).client().post(PATH, json=chat(stream=True, stream_options=options))
     assert response.content == b"".join(STREAM)
 
 
@@ -88,7 +86,7 @@ async def test_the_usage_of_a_last_event_with_choices_counts_and_its_event_stays
 async def test_other_events_pass_byte_for_byte(site: OpenSite) -> None:
     odd = (
         b'data: { "choices" : [ { "delta" : {"content":"\\"usage\\":{ \xc3\xa9 \\ud83d\\ude00"} } ] }\n\n',
-        b"data: {\"choices\":[],\"usage\":null}\n\ndata: {'not json'}\n\n",
+        b'data: {"choices":[],"usage":null}\n\ndata: {\'not json\'}\n\n',
     )
     response = await site(RecordingEngine((*odd, DONE))).client().post(PATH, json=chat(stream=True))
     assert response.content == b"".join(odd) + DONE
@@ -126,7 +124,7 @@ async def test_an_engine_that_ends_without_a_word_has_failed(site: OpenSite) -> 
 async def test_a_failure_mid_stream_is_one_error_event_no_done_and_a_clean_end(site: OpenSite) -> None:
     open_site = site(RecordingEngine((ROLE, word("one"), word(" two")), EngineFailed()))
     with listening(open_site.app) as url:  # a real socket: httpx fails on a chunked body without its end
-        async with open_site.client() as signed_in, httpx.AsyncClient(headers=signed_in.headers) as client:
+        async with httpx.AsyncClient(headers=open_site.client().headers) as client:
             response = await client.post(url + PATH, json=chat(stream=True))
     *words, last = events(response.content)
     assert (response.status_code, text_of(words)) == (200, "one two")

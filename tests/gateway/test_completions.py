@@ -42,7 +42,9 @@ async def test_a_prompt_is_text_or_tokens_or_a_list_of_either_and_reaches_the_en
     assert engine.asked[0].body == {"model": "echo", "prompt": prompt, "echo": True}
 
 
-@pytest.mark.parametrize("prompt", [None, 5, {"prompt_embeds": "CANARY"}, [], [{"CANARY": 1}], [1.5], [True], [[["x"]]]])
+@pytest.mark.parametrize(
+    "prompt", [None, 5, {"prompt_embeds": "CANARY"}, [], [{"CANARY": 1}], [1.5], [True], [[["x"]]]]
+)
 async def test_any_other_prompt_is_refused_without_repeating_it(site: OpenSite, prompt: Any) -> None:
     engine = RecordingEngine()
     response = await site(engine).client().post(PATH, json={"model": "echo", "prompt": prompt})

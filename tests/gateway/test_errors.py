@@ -154,7 +154,9 @@ async def test_an_unknown_deployment_is_404_with_the_nearest_real_name_and_not_t
     assert "Did you mean" not in far["message"] and CANARY not in far["message"]
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", f"/v1/{CANARY}", "/v1/models/", "/v1/chat/completions/", "/v1/models/a/b"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", f"/v1/{CANARY}", "/v1/models/", "/v1/chat/completions/", "/v1/models/a/b"]
+)
 async def test_an_unknown_path_is_404_in_openais_shape(site: OpenSite, path: str) -> None:
     response = await site().client().post(path, json=chat())
     assert CANARY not in str(error_of(response, 404, "not_found"))

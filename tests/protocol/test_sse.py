@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from hypothesis import given
@@ -15,7 +16,7 @@ CUTS = st.lists(st.integers(0, 200))
 
 def split(stream: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(places)]
 
 
 @given(EVENTS, CUTS)

@@ -1,0 +1,65 @@
+"""Ray Serve's switches: real, free of clashes, and the operator's own win."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from serving.deployments import environment
+from serving.deployments.environment import SWITCHES, free_ports, serve_environment
+from serving.deployments.http_middleware import middlewares
+from serving.deployments.naming import app_name_of
+from serving.gateway.middleware import RequestId
+
+RAY = find_spec("ray")
+READERS = ["serve/_private/constants.py", "llm/_internal/serve/constants.py"]
+
+
+def test_every_switch_is_one_that_ray_serve_reads(tmp_path: Path) -> None:
+    if RAY is None or RAY.origin is None:
+        pytest.skip("Ray is not installed")
+    read = "".join((Path(RAY.origin).parent / reader).read_text() for reader in READERS)
+    names = [name for name in serve_environment(max_stream=1, run_dir=tmp_path) if name.startswith("RAY_SERVE_")]
+    assert len(names) > 10
+    assert [name for name in names if f'"{name}"' not in read] == []
+
+
+def test_an_operators_own_value_wins() -> None:
+    environ = {"RAY_SERVE_HAPROXY_NBTHREAD": "7"}
+    environment.apply({"RAY_SERVE_HAPROXY_NBTHREAD": "1", "RAY_AUTH_MODE": "token"}, environ)
+    assert environ == {"RAY_SERVE_HAPROXY_NBTHREAD": "7", "RAY_AUTH_MODE": "token"}
+
+
+def test_two_servers_on_a_machine_share_no_port_and_no_file(tmp_path: Path) -> None:
+    one, other = (serve_environment(max_stream=1, run_dir=tmp_path / name) for name in "ab")
+    assert len({one[name] for name in one if name.endswith("_PORT")}) == 4
+    own = [name for name in one if name.endswith(("_LOC", "_PATH", "_BASE", "_FILE")) and name not in SWITCHES]
+    assert len(own) == 4 and not {one[name] for name in own} & {other[name] for name in own}
+
+
+def test_the_proxy_lets_the_longest_stream_finish(tmp_path: Path) -> None:
+    environ = serve_environment(max_stream=3600.0, run_dir=tmp_path)
+    assert int(environ["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > 3600
+
+
+def test_nothing_is_reported_to_anybody_and_the_control_plane_asks_for_a_token() -> None:
+    assert SWITCHES.items() >= {
+        "RAY_USAGE_STATS_ENABLED": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "RAY_AUTH_MODE": "token",
+    }.items()  # fmt: skip
+
+
+def test_the_middleware_that_ray_serve_is_told_to_load_exists() -> None:
+    path = f"{middlewares.__module__}.{middlewares.__qualname__}"
+    assert SWITCHES["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] == path
+    (only,) = middlewares()
+    assert (only.cls, only.kwargs) == (RequestId, {"except_under": "/_engine/"})
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(free_ports(20))) == 20
+
+
+def test_each_deployment_is_an_application_of_its_own() -> None:
+    assert app_name_of("a") != app_name_of("b") and app_name_of("gateway") != "gateway"
