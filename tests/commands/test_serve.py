@@ -24,6 +24,7 @@ from serving.settings import Settings, parse
 from tests.conftest import OpenSite
 from tests.local import listening
 
+ECHO = {"name": "echo", "engine": {"kind": "echo"}}
 VLLM = {"name": "big", "model": {"source": "org/model"}, "engine": {"kind": "vllm", "device": "cpu"}}
 
 
@@ -75,7 +76,7 @@ def test_memory_is_that_of_each_replica_on_this_machines_cpu_and_its_cache(tmp_p
     def need(*deployments: dict[str, Any]) -> float:
         return memory_needed(settings(tmp_path, server={"state_dir": tmp_path}, deployments=deployments))
 
-    alone = need({"name": "echo", "engine": {"kind": "echo"}})
+    alone = need(ECHO)
     small, large = (need(cpu_replicas(1, VLLM_CPU_KVCACHE_SPACE=size)) for size in ("1", "5"))
     assert large - small == 4
     assert need(cpu_replicas(2, VLLM_CPU_KVCACHE_SPACE="1")) - small == small - alone
@@ -138,9 +139,7 @@ def announced(configured: Settings, key: str | None = "csk_key") -> str:
 def test_what_is_printed_when_ready_tells_where_with_what_and_which_model(tmp_path: Path) -> None:
     server = {"runtime": "process", "host": "0.0.0.0", "port": 9000, "state_dir": tmp_path}
     model = {"notice": "Not for clinical use [yet]."}
-    text = announced(
-        settings(tmp_path, server=server, deployments=[{"name": "echo", "model": model, "engine": {"kind": "echo"}}])
-    )
+    text = announced(settings(tmp_path, server=server, deployments=[ECHO | {"model": model}]))
     for part in ("http://127.0.0.1:9000/v1", "csk_key", "echo  Not for clinical use [yet].", "Ctrl-C"):
         assert part in text
     assert "clinserve keys create" not in text

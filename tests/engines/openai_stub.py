@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that speaks OpenAI as vLLM does: from an echo engine, or byte by byte from a script."""
+"""A real HTTP server on loopback that speaks OpenAI as vLLM does: from an echo engine, or by a script of bytes."""
 
 from __future__ import annotations
 

@@ -116,8 +116,8 @@ async def test_silence_mid_stream_is_a_failure_by_a_shorter_patience_of_its_own(
 
 
 async def test_a_slow_stream_that_goes_on_is_not_idle() -> None:
-    slow = writing(*[ROLE, *[word("a")] * 5, DONE], gap=0.06)
-    seen, error = await read(slow, a_chat(), first_token_timeout=30, idle_timeout=0.2)
+    slow = writing(*[ROLE, *[word("a")] * 5, DONE], gap=0.03)
+    seen, error = await read(slow, a_chat(), first_token_timeout=30, idle_timeout=0.15)
     assert seen.count(b"\n\n") == 7 and error is None
 
 
