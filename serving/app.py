@@ -73,6 +73,7 @@ def build_keyring(settings: Settings, *, on_stale: Callable[[], None] = lambda: 
 def build_parts(settings: Settings, endpoints_of: Callable[[str], Endpoints]) -> Parts:
     """Everything that the gateway works with. endpoints_of: where the vLLM replicas of a deployment are."""
     secrets = Secrets.load(settings.server.state_dir)
+    metrics_dir(settings).mkdir(parents=True, exist_ok=True)
     metrics: Metrics = PrometheusMetrics() if settings.telemetry.metrics else NoMetrics()
     deployments = [
         Deployment(

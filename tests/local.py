@@ -114,8 +114,8 @@ class RecordingEngine:
         self.closed = True
 
 
-async def eventually(holds: Callable[[], bool], seconds: float = 1.0) -> None:
-    """Wait until it holds; fail when it does not in time."""
+async def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until it holds; fail when it does not in time. It takes milliseconds; the rest is for a busy machine."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "did not happen in time"

@@ -107,6 +107,8 @@ def encode(plan: Plan, number: int) -> bytes:
             "max_tokens": plan.tokens,
             "min_tokens": plan.tokens,
             "ignore_eos": True,
+            # Else a token that ends a turn has no text, nor has what follows: no first token could be seen.
+            "skip_special_tokens": False,
         }
     ).encode()
     lines = [

@@ -75,7 +75,7 @@ def read_engine(config: Path) -> Engine:
         engine = deployment["engine"]
         found = Engine(
             name=deployment["name"],
-            model=deployment["model"]["source"],
+            model=_located(deployment["model"]["source"], config),
             arguments=engine.get("args") or {},
             environment={name: str(value) for name, value in (engine.get("env") or {}).items()},
         )
@@ -86,6 +86,12 @@ def read_engine(config: Path) -> Engine:
     if engine.get("kind", "vllm") != "vllm":
         raise BenchError(f"the first deployment in {config} has the engine {engine['kind']!r}, which has no bare side")
     return found
+
+
+def _located(source: str, config: Path) -> str:
+    """A directory is relative to the configuration file, as for the product; anything else is a Hugging Face id."""
+    directory = (config.parent / source).resolve()
+    return str(directory) if directory.is_dir() else source
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:
@@ -138,9 +144,8 @@ def check_port(port: int) -> None:
 
 
 def check_model(engine: Engine) -> None:
-    """Raise when the model is a path of this repository and is not there."""
-    local = ROOT / engine.model
-    if engine.model.startswith((".", "/", "deploy/")) and not (local / "config.json").is_file():
+    """Raise when the model is a path and is not there."""
+    if engine.model.startswith((".", "/")) and not (Path(engine.model) / "config.json").is_file():
         raise BenchError(f"no model in {engine.model}")
 
 

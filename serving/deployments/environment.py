@@ -16,6 +16,8 @@ SWITCHES = {
     # HAProxy would write a line for each request, which a Python process then parses; our metrics count requests.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.deployments.http_middleware.middlewares",
+    # The controller's loop: ten rounds a second are a twentieth of a core, for changes that come a few times a day.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # Ray runs its workers at nice 15, behind everything else on the machine; here they are what the machine is for.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

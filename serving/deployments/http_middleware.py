@@ -10,4 +10,4 @@ from serving.gateway.middleware import RequestId
 
 def middlewares() -> list[Middleware]:
     """Called by Serve when a replica opens its port."""
-    return [Middleware(RequestId, except_under=ENGINE_PREFIX)]
+    return [Middleware(RequestId, kept_under=ENGINE_PREFIX)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -36,6 +37,8 @@ class ModelReplica:
                 # Ray's own also starts an actor that reports the model to Ray's makers. A hospital's does not.
                 await self.engine.start()
 
+        if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
         self._secret = Secrets.load(state_dir).engine
         config = llm_config(deployment)
         # Off: Ray's own download of the weights, in a process that imports vLLM once more. vLLM loads directories and

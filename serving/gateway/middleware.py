@@ -6,6 +6,7 @@ BaseHTTPMiddleware would buffer streams.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 
 from starlette.datastructures import MutableHeaders
@@ -18,6 +19,7 @@ from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import RequestRecord
 
+_OUR_ID = re.compile(r"req_[0-9a-f]{24}")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics"})
 """Counted but not logged: probes would drown the requests."""
@@ -63,17 +65,20 @@ class RequestId:
     the answer. Ours replaces it on the way in, so that Serve logs it, and is set exactly once on the way out.
     """
 
-    def __init__(self, app: ASGIApp, *, except_under: str = "") -> None:
+    def __init__(self, app: ASGIApp, *, kept_under: str | None = None) -> None:
         self._app = app
-        self._except_under = except_under
-        """Requests below this path come from the gateway and carry its id already."""
+        self._kept_under = kept_under
+        """Below this path an id of our shape is kept: there the gateway asks an engine."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (self._except_under and scope["path"].startswith(self._except_under)):
+        if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        request_id = f"req_{secrets.token_hex(12)}"
+        headers = MutableHeaders(scope=scope)
+        given = headers.get("x-request-id", "")
+        kept = self._kept_under and scope["path"].startswith(self._kept_under) and _OUR_ID.fullmatch(given)
+        request_id = given if kept else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
-        MutableHeaders(scope=scope)["x-request-id"] = request_id
+        headers["x-request-id"] = request_id
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -69,8 +69,8 @@ async def test_without_the_secret_there_is_nothing_here(path: str, secret: str |
     "path",
     [
         "", "/", "/pause", "/sleep", "/wake_up", "/collective_rpc", "/v1/load_lora_adapter", "/metrics",
-        "/openapi.json", "/tokenize", "/v1/models/x", "/v1/chat/completions/", "//v1/models", "/v1/../pause", "/V1/models",
-        "/_engine/big/v1/models", "/_engine/other/v1/models", "/health/",
+        "/openapi.json", "/tokenize", "/v1/models/x", "/v1/chat/completions/", "//v1/models", "/v1/../pause",
+        "/V1/models", "/_engine/big/v1/models", "/_engine/other/v1/models", "/health/",
     ],
 )  # fmt: skip
 async def test_the_secret_opens_no_other_route(path: str) -> None:

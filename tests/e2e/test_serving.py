@@ -20,7 +20,6 @@ from tests.e2e.conftest import MODEL
 from tests.e2e.product import ROOT, Product
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
-LONG = {"min_tokens": 1500, "ignore_eos": True}
 CANARY = "Zebulon-Quackenbush-19470231"
 
 
@@ -103,6 +102,8 @@ def test_engine_routes_are_closed_without_the_internal_secret(product: Product) 
     for path in ("/v1/models", "/v1/chat/completions", "/pause", "/tokenize", "/health", "/metrics", "/docs"):
         for headers in ({}, {"authorization": f"Bearer {product.key}"}, {"x-clinserve-engine": "guess"}):
             assert httpx.get(engine + path, headers=headers).status_code == 404, path
+    nowhere = httpx.get(f"{product.url}/_engine/nothing/v1/models")
+    assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (404, "not_found")
     secret = (product.state_dir / "secrets" / "engine").read_text()
     assert httpx.get(f"{engine}/v1/models", headers={"x-clinserve-engine": secret}).status_code == 200
     assert httpx.post(f"{engine}/tokenize", headers={"x-clinserve-engine": secret}).status_code == 404

@@ -110,8 +110,9 @@ async def test_silence_before_the_first_token_is_a_timeout() -> None:
 
 
 async def test_silence_mid_stream_is_a_failure_by_a_shorter_patience_of_its_own() -> None:
-    stalls = writing(ROLE, word("a"), then="hang")
-    seen, error = await read(stalls, a_chat(), first_token_timeout=30, idle_timeout=0.1)
+    stalls = writing(ROLE + word("a"), then="hang")
+    async with asyncio.timeout(2):
+        seen, error = await read(stalls, a_chat(), first_token_timeout=30, idle_timeout=0.1)
     assert seen == ROLE + word("a") and isinstance(error, EngineFailed)
 
 
@@ -240,7 +241,7 @@ async def test_a_number_that_json_cannot_hold_is_refused_before_it_is_sent() -> 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_leaving_closes_the_connection_so_that_the_engine_sees_it_within_a_second(stream: bool) -> None:
+async def test_leaving_closes_the_connection_so_that_the_engine_sees_it(stream: bool) -> None:
     async with engine_on(writing(ROLE, then="hang")) as (engine, running):
         answer = asyncio.ensure_future(drain(engine, a_chat(stream=stream)))
         await eventually(lambda: len(running.bodies) == 1)

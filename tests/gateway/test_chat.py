@@ -146,9 +146,7 @@ async def test_an_unexpected_exception_mid_stream_is_an_error_event_without_its_
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_stops_the_engine_within_a_second_and_pays_for_what_it_got(
-    site: OpenSite, stream: bool
-) -> None:
+async def test_a_client_that_leaves_stops_the_engine_and_pays_for_what_it_got(site: OpenSite, stream: bool) -> None:
     engine = EchoEngine(failures=[PlannedFailure("one", "stall", after=2)])
     open_site = site(engine, limits={"max_in_flight": 1})
     with listening(open_site.app) as url:

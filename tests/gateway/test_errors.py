@@ -14,19 +14,18 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 CANARY = "Zebulon-Quackenbush-19470231"
 
 
-@pytest.mark.parametrize("field", FORBIDDEN)
+@pytest.mark.parametrize(("path", "body"), [(CHAT, chat()), (COMPLETIONS, {"model": "echo", "prompt": "x"})])
 async def test_a_forbidden_field_is_refused_by_name_with_the_reason_and_never_reaches_an_engine(
-    site: OpenSite, field: str
+    site: OpenSite, path: str, body: dict[str, Any]
 ) -> None:
     engine = RecordingEngine()
     client = site(engine).client()
-    value = {CANARY: CANARY}
-    for path, body in ((CHAT, chat(**{field: value})), (COMPLETIONS, {"prompt": "x", "model": "echo", field: value})):
-        response = await client.post(path, json=body)
+    for field in FORBIDDEN:
+        response = await client.post(path, json=body | {field: {CANARY: CANARY}})
         error = error_of(response, 400, "forbidden_field")
         assert error["param"] == field and field in error["message"]
         assert CANARY not in response.text
-    assert not engine.asked
+    assert len(FORBIDDEN) > 10 and not engine.asked
 
 
 async def test_a_forbidden_field_is_refused_even_when_null(site: OpenSite) -> None:
@@ -58,22 +57,21 @@ async def test_media_at_an_address_is_refused_and_inline_media_is_not(site: Open
 DEEP = b"[" * 300 + b"]" * 300
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+async def test_what_is_not_json_is_refused(site: OpenSite) -> None:
+    client = site().client()
+    for body in (
         b"", b"{", b"not json", b'{"model":NaN}', b'{"temperature":Infinity}', b"\xff\xfe", b'{"a":' + DEEP + b"}",
         b'{"a":"\\ud800"}', b"{}{}", b'{"seed":' + b"9" * 5000 + b"}",
-    ],
-)  # fmt: skip
-async def test_what_is_not_json_is_refused(site: OpenSite, body: bytes) -> None:
-    response = await site().client().post(CHAT, content=body)
-    assert "JSON" in error_of(response, 400, "invalid_request")["message"]
+    ):  # fmt: skip
+        response = await client.post(CHAT, content=body)
+        assert "not valid JSON" in error_of(response, 400, "invalid_request")["message"], body
 
 
-@pytest.mark.parametrize("body", [b"[]", b'["messages"]', b"null", b'"text"', b"5"])
-async def test_json_that_is_no_object_is_refused(site: OpenSite, body: bytes) -> None:
-    response = await site().client().post(CHAT, content=body)
-    assert "object" in error_of(response, 400, "invalid_request")["message"]
+async def test_json_that_is_no_object_is_refused(site: OpenSite) -> None:
+    client = site().client()
+    for body in (b"[]", b'["messages"]', b"null", b'"text"', b"5"):
+        response = await client.post(CHAT, content=body)
+        assert "object" in error_of(response, 400, "invalid_request")["message"], body
 
 
 async def test_json_counts_whatever_its_content_type_says(site: OpenSite) -> None:
@@ -100,38 +98,36 @@ WRONG: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("field", "value"), WRONG)
-async def test_a_value_of_the_wrong_kind_is_refused_by_its_fields_name_without_repeating_it(
-    site: OpenSite, field: str, value: Any
-) -> None:
+async def test_a_value_of_the_wrong_kind_is_refused_by_its_fields_name_without_repeating_it(site: OpenSite) -> None:
     engine = RecordingEngine()
-    response = await site(engine).client().post(CHAT, json=chat(**{field: value}))
-    assert error_of(response, 400, "invalid_request")["param"] == field
-    assert CANARY not in response.text and not engine.asked
+    client = site(engine).client()
+    for field, value in WRONG:
+        response = await client.post(CHAT, json=chat(**{field: value}))
+        assert error_of(response, 400, "invalid_request")["param"] == field, value
+        assert CANARY not in response.text
+    assert not engine.asked
 
 
-@pytest.mark.parametrize("messages", [[{}], [{"role": 5}], [{"role": "user", "content": {}}], [{"role": "user", "content": [{"type": CANARY}]}]])  # fmt: skip  # noqa: E501
-async def test_a_message_of_the_wrong_shape_is_refused_by_its_place(site: OpenSite, messages: list[Any]) -> None:
-    response = await site().client().post(CHAT, json=chat(messages=messages))
-    assert error_of(response, 400, "invalid_request")["param"].startswith("messages[0].")
-    assert CANARY not in response.text
+async def test_a_message_of_the_wrong_shape_is_refused_by_its_place(site: OpenSite) -> None:
+    client = site().client()
+    for message in ({}, {"role": 5}, *({"role": "user", "content": c} for c in ({}, 5, [{"type": CANARY}], [5]))):
+        response = await client.post(CHAT, json=chat(messages=[message]))
+        assert error_of(response, 400, "invalid_request")["param"].startswith("messages[0]."), message
+        assert CANARY not in response.text
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
+async def test_without_a_valid_key_nobody_gets_in(site: OpenSite) -> None:
+    open_site = site()
+    for headers in (
         {"x-nothing": ""}, {"authorization": ""}, {"authorization": "Bearer"}, {"authorization": "Bearer "},
         {"authorization": f"Bearer {CANARY}"}, {"authorization": f"Basic {CANARY}"}, {"api-key": CANARY},
         {"authorization": CANARY}, {"authorization": "Bearer csk_ab12cd34_" + "0" * 38},
-    ],
-)  # fmt: skip
-async def test_without_a_valid_key_nobody_gets_in(site: OpenSite, headers: dict[str, str]) -> None:
-    open_site = site()
-    client = open_site.client(**headers)
-    for response in (await client.post(CHAT, json=chat()), await client.get("/v1/models")):
-        assert "api-key" in error_of(response, 401, "invalid_api_key")["message"]
-        assert response.headers["www-authenticate"] == "Bearer"
-        assert "retry-after" not in response.headers and CANARY not in response.text
+    ):  # fmt: skip
+        client = open_site.client(**headers)
+        for response in (await client.post(CHAT, json=chat()), await client.get("/v1/models")):
+            assert "api-key" in error_of(response, 401, "invalid_api_key")["message"]
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert "retry-after" not in response.headers and CANARY not in response.text
     assert {(line["tenant"], line["outcome"]) for line in open_site.log()} == {("", "invalid_api_key")}
 
 
@@ -142,6 +138,7 @@ async def test_a_key_is_taken_from_either_header_and_azures_counts_first(site: O
         ({"api-key": open_site.key}, 200), ({"authorization": bearer}, 200),
         ({"api-key": open_site.key, "authorization": "Bearer wrong"}, 200),
         ({"api-key": "wrong", "authorization": bearer}, 401), ({"api-key": "", "authorization": bearer}, 200),
+        ({"authorization": f"Basic {open_site.key}"}, 401), ({"authorization": open_site.key}, 401),
     ]:  # fmt: skip
         assert (await open_site.client(**headers).get("/v1/models")).status_code == status, headers
 
@@ -154,17 +151,17 @@ async def test_an_unknown_deployment_is_404_with_the_nearest_real_name_and_not_t
     assert "Did you mean" not in far["message"] and CANARY not in far["message"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1", f"/v1/{CANARY}", "/v1/models/", "/v1/chat/completions/", "/v1/models/a/b"]
-)
-async def test_an_unknown_path_is_404_in_openais_shape(site: OpenSite, path: str) -> None:
-    response = await site().client().post(path, json=chat())
-    assert CANARY not in str(error_of(response, 404, "not_found"))
+async def test_an_unknown_path_is_404_in_openais_shape(site: OpenSite) -> None:
+    client = site().client()
+    for path in ("/", "/v1", f"/v1/{CANARY}", "/v1/models/", "/v1/chat/completions/", "/v1/models/a/b"):
+        response = await client.post(path, json=chat())
+        assert CANARY not in str(error_of(response, 404, "not_found"))
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "FROBNICATE"])
-async def test_a_wrong_method_is_405_in_openais_shape(site: OpenSite, method: str) -> None:
-    error_of(await site().client().request(method, CHAT), 405, "method_not_allowed")
+async def test_a_wrong_method_is_405_in_openais_shape(site: OpenSite) -> None:
+    client = site().client()
+    for method in ("GET", "PUT", "DELETE", "OPTIONS", "FROBNICATE"):
+        error_of(await client.request(method, CHAT), 405, "method_not_allowed")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -76,14 +76,21 @@ async def test_a_body_of_just_the_limit_passes(site: OpenSite) -> None:
     assert (await client.post(CHAT, content=body + b" ")).status_code == 413
 
 
-async def test_a_request_below_an_exempt_path_keeps_the_id_it_came_with() -> None:
-    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": scope["headers"]})
+async def test_the_application_sees_our_id_and_an_engine_the_gateways() -> None:
+    """Ray Serve logs the id that it sees; an engine gets the gateway's."""
 
-    given = [(b"x-request-id", b"req_1")]
-    app = RequestId(tell, except_under="/_engine/")
-    assert (await call(app, headers=given, path="/_engine/a/v1"))[0]["headers"] == given
-    assert (await call(app, headers=given, path="/v1"))[0]["headers"] != given
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [], "seen": scope["headers"]})
+
+    given = [(b"x-request-id", b"CANARY"), (b"x-request-id", b"CANARY")]
+    app = RequestId(tell, kept_under="/_engine/")
+    (sent,) = await call(app, headers=[*given], path="/v1")
+    assert sent["seen"] == sent["headers"] and b"CANARY" not in dict(sent["seen"]).values()
+    (sent,) = await call(app, headers=[*given], path="/_engine/a/v1")
+    assert b"CANARY" not in dict(sent["seen"]).values()
+    ours = (b"x-request-id", b"req_" + b"0a" * 12)
+    (sent,) = await call(app, headers=[ours], path="/_engine/a/v1")
+    assert (sent["seen"], sent["headers"]) == ([ours], [ours])
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])

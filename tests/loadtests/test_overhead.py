@@ -195,6 +195,7 @@ async def test_each_stream_sends_its_requests_one_after_the_other_and_no_prompt_
         "max_tokens": 4,
         "min_tokens": 4,
         "ignore_eos": True,
+        "skip_special_tokens": False,
     }
 
 
@@ -281,8 +282,8 @@ def test_a_taken_port_and_a_missing_model_are_clear_errors() -> None:
         taken.listen()
         with pytest.raises(servers.BenchError, match="in use"):
             servers.check_port(taken.getsockname()[1])
-    with pytest.raises(servers.BenchError, match=r"no model in deploy/nothing"):
-        servers.check_model(servers.Engine("demo", "deploy/nothing", {}, {}))
+    with pytest.raises(servers.BenchError, match=r"no model in ../nothing"):
+        servers.check_model(servers.Engine("demo", "../nothing", {}, {}))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from serving.protocol import sse
 
-EVENTS = st.lists(
-    st.binary(min_size=1, max_size=20).filter(lambda b: b"\n" not in b).map(lambda b: b + b"\n\n"), max_size=8
-)
+EVENT = st.binary(min_size=1, max_size=20).filter(lambda b: b"\n" not in b).map(lambda b: b + b"\n\n")
+EVENTS = st.lists(EVENT, max_size=8)
 CUTS = st.lists(st.integers(0, 200), max_size=8)
 
 
