@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0+cpu
 # Tried after the indexes that pip is configured with: the +cpu builds are not on the general index.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# -qq: errors only
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .PHONY: help setup setup-dev serve chat doctor check format test drill bench lock readme clean
 
@@ -70,18 +71,16 @@ $(VENV)/.python:
 	@"$(PYTHON)" -m venv $(VENV)
 	@touch $@
 
-# One step at a time and how long it took: the first run fetches about 700 MB.
+# One step at a time and how long it took: the first run fetches about 700 MB, which takes minutes.
 $(VENV)/.serve: $(VENV)/.python requirements/serve.txt pyproject.toml
-	@echo "[1/3] PyTorch for CPUs"; start=$$SECONDS; \
-	$(PIP) install --no-deps "$(TORCH)" 2>/dev/null || $(PIP) install --no-deps --index-url $(TORCH_INDEX) "$(TORCH)"; \
-	echo "      $$((SECONDS - start)) s"
-	@echo "[2/3] vLLM, Ray and the rest, pinned"; start=$$SECONDS; \
-	$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/serve.txt; \
-	echo "      $$((SECONDS - start)) s"
-	@echo "[3/3] clinserve"; $(PIP) install --no-deps --no-build-isolation -e .
+	@bash requirements/step.sh "[1/3] PyTorch for CPUs" \
+	  '$(PIP) install --no-deps "$(TORCH)" 2>/dev/null || $(PIP) install --no-deps --index-url $(TORCH_INDEX) "$(TORCH)"'
+	@bash requirements/step.sh "[2/3] vLLM, Ray and the rest, pinned" \
+	  '$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/serve.txt'
+	@bash requirements/step.sh "[3/3] clinserve" '$(PIP) install --no-deps --no-build-isolation -e .'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt
-	@echo "[dev] what checks and tests need"
-	@$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/dev.txt
+	@bash requirements/step.sh "[dev] what checks and tests need" \
+	  '$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/dev.txt'
 	@touch $@

@@ -58,7 +58,10 @@ def load_settings(path: Path) -> Settings:
 
 def build_keyring(settings: Settings, *, on_stale: Callable[[], None] = lambda: None) -> Keyring:
     """Keys in the database, migrated if it is older than this code."""
-    database = open_database(settings.database_url)
+    try:
+        database = open_database(settings.database_url)
+    except ValueError as error:
+        raise config.SettingsError(f"database.url: {error}") from None
     migrate(database)
     pepper = Secrets.load(settings.server.state_dir).pepper
     return Keyring(

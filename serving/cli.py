@@ -60,7 +60,7 @@ def serve(
     settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
     try:
         command.serve(settings)
-    except command.CannotStart as error:
+    except (command.CannotStart, SettingsError) as error:
         fail(str(error))
 
 
@@ -96,7 +96,9 @@ def doctor(
 
 
 @config_cli.command("check")
-def config_check(config: Annotated[Path, typer.Argument(help="The file to check.")] = DEFAULT_CONFIG) -> None:
+def config_check(
+    config: Annotated[Path, typer.Argument(envvar="CLINSERVE_CONFIG", help="The file to check.")] = DEFAULT_CONFIG,
+) -> None:
     """Read a configuration and say every mistake in it."""
     settings = load(config)
     for deployment in settings.deployments:
@@ -106,7 +108,9 @@ def config_check(config: Annotated[Path, typer.Argument(help="The file to check.
 
 
 @config_cli.command("show")
-def config_show(config: Annotated[Path, typer.Argument(help="The file to read.")] = DEFAULT_CONFIG) -> None:
+def config_show(
+    config: Annotated[Path, typer.Argument(envvar="CLINSERVE_CONFIG", help="The file to read.")] = DEFAULT_CONFIG,
+) -> None:
     """Print the settings in force: file, environment and defaults together. Secrets are not part of them."""
     import yaml
 

@@ -114,7 +114,16 @@ class Keys(Section):
 class Database(Section):
     """Where tenants and keys are stored."""
 
-    url: str | None = Field(None, description="SQLAlchemy URL. Default: SQLite in state_dir.")
+    url: str | None = Field(
+        None, description="SQLAlchemy URL, without a password (PGPASSFILE holds it). Default: SQLite in state_dir."
+    )
+
+    @model_validator(mode="after")
+    def _no_password(self) -> Self:
+        # Settings are printed by `config show` and logged by Ray as a replica's argument.
+        if self.url and re.search(r"://[^/@]*:[^/@]+@", self.url):
+            raise ValueError("url: no password here; put it into PGPASSFILE or PGPASSWORD")
+        return self
 
 
 class Telemetry(Section):

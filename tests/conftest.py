@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from serving import app as assembly
@@ -20,6 +21,9 @@ from serving.gateway.middleware import RequestId, UntilClientLeaves
 from tests.local import Site, Tree
 
 OpenSite = Callable[..., Site]
+
+hypothesis.settings.register_profile("busy machine", deadline=None, database=None)
+hypothesis.settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")

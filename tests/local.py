@@ -34,11 +34,11 @@ class Site:
     settings: Settings
     key: str
 
-    def client(self, **headers: str) -> httpx.AsyncClient:
-        """A client with the key, or with these headers instead. ASGI transport: it has no disconnects."""
+    def client(self, url: str = "", **headers: str) -> httpx.AsyncClient:
+        """A client with the key, or with these headers instead; of `listening` at url, else without a socket."""
         given = headers or {"authorization": f"Bearer {self.key}"}
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://gateway.test", headers=given)
+        transport = None if url else httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url=url or "http://gateway.test", headers=given)
 
     def log(self) -> list[Tree]:
         """The request log so far."""

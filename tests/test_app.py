@@ -16,7 +16,7 @@ from serving.engines.http import FixedEndpoint
 from serving.gateway.app import create_app
 from serving.gateway.middleware import RequestId
 from serving.secrets import Secrets
-from serving.settings import parse
+from serving.settings import Limits, parse
 from tests.conftest import OpenSite
 from tests.engines.openai_stub import OpenAIStub, stub, writing
 from tests.local import (
@@ -25,7 +25,9 @@ from tests.local import (
     WHOLE,
     RecordingEngine,
     Site,
+    Tree,
     chat,
+    error_of,
     eventually,
     listening,
 )
@@ -43,7 +45,9 @@ async def test_an_http_deployment_is_asked_by_its_own_name_and_with_its_own_key(
     monkeypatch.setenv("FAR_AWAY_KEY", "far-away-key")
     async with stub(writing(WHOLE)) as running:
         open_site = site(deployments=far(running.url, model="name-there", key_env="FAR_AWAY_KEY"))
-        assert (await open_site.client().post(PATH, json=chat())).content == WHOLE
+        with listening(open_site.app) as url:
+            async with open_site.client(url) as client:
+                assert (await client.post(PATH, json=chat())).content == WHOLE
     assert running.bodies == [chat(model="name-there")]
     assert running.headers[0]["authorization"] == "Bearer far-away-key"
     assert open_site.key not in str(running.headers)
@@ -60,11 +64,29 @@ async def test_an_http_deployment_is_asked_by_its_own_name_and_with_its_own_key(
 async def test_the_settings_patience_is_the_engines(
     site: OpenSite, setting: str, stream: bool, said: tuple[bytes, ...], answer: tuple[int, str]
 ) -> None:
-    async with stub(writing(*said, then="hang")) as running, asyncio.timeout(5):
-        client = site(deployments=far(running.url), server={setting: "50ms"}).client()
-        response = await client.post(PATH, json=chat(stream=stream))
+    async with stub(writing(*said, then="hang")) as running, asyncio.timeout(10):
+        open_site = site(deployments=far(running.url), server={setting: "50ms"})
+        with listening(open_site.app) as url:
+            async with open_site.client(url) as client:
+                response = await client.post(PATH, json=chat(stream=stream))
     assert (response.status_code, answer[1] in response.text) == (answer[0], True)
     assert DONE not in response.content
+
+
+async def test_every_limit_of_the_settings_is_kept(site: OpenSite) -> None:
+    engine, tool = RecordingEngine(), {"type": "function"}
+    limits = {name: 1 for name in Limits.model_fields} | {"max_schema": 30}
+    client = site(engine, limits=limits).client()
+    beyond: list[Tree] = [
+        {"max_tokens": 2}, {"n": 2}, {"top_logprobs": 2}, {"stop": ["a", "b"]}, {"tools": [tool, tool]},
+        {"tools": [tool | {"x": "x" * 30}]}, {"tools": [tool | {"x": {}}]},
+    ]  # fmt: skip
+    for fields in beyond:
+        error_of(await client.post(PATH, json=chat(**fields)), 400, "invalid_request")
+    response = await client.post("/v1/completions", json={"model": "echo", "prompt": ["a", "b"]})
+    error_of(response, 400, "invalid_request")
+    assert len(beyond) + 2 == len(limits) and not engine.asked  # max_in_flight is tested in gateway/test_chat.py
+    assert (await client.post(PATH, json=chat(max_tokens=1, n=1, stop=["a"], tools=[tool]))).status_code == 200
 
 
 @asynccontextmanager
@@ -107,9 +129,9 @@ async def test_vllm_is_asked_with_the_internal_secret_and_never_with_the_callers
 async def test_the_gateway_in_one_process_notices_a_client_that_leaves(site: OpenSite, stream: bool) -> None:
     open_site = site(echo={"failures": [{"when": "", "action": "stall", "after": 1}]})
     with listening(open_site.app) as url:
-        async with httpx.AsyncClient(headers=open_site.client().headers) as client:
+        async with open_site.client(url) as client:
             with pytest.raises(httpx.ReadTimeout):
-                await client.post(url + PATH, json=chat(stream=stream), timeout=0.1)
+                await client.post(PATH, json=chat(stream=stream), timeout=0.1)
         await eventually(lambda: len(open_site.log()) == 1)
     assert open_site.log()[0]["outcome"] == "client_left"
 

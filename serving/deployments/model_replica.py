@@ -63,6 +63,8 @@ class EngineDoor:
     """
 
     def __init__(self, app: ASGIApp, secret: str) -> None:
+        if not secret:
+            raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app
         self._secret = secret.encode()
 

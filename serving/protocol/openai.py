@@ -228,19 +228,6 @@ def depth_of(value: object) -> int:
     return deepest
 
 
-class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class ErrorBody(BaseModel):
-    """OpenAI's error envelope; all four fields are always there (azure-wire-format, part 5)."""
-
-    error: ErrorDetail
-
-
 class ModelCard(BaseModel):
     id: str
     object: Literal["model"] = "model"

@@ -54,7 +54,7 @@ def test_the_middleware_that_ray_serve_is_told_to_load_exists() -> None:
     path = f"{middlewares.__module__}.{middlewares.__qualname__}"
     assert SWITCHES["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] == path
     (only,) = middlewares()
-    assert (only.cls, only.kwargs) == (RequestId, {"kept_under": "/_engine/"})
+    assert (repr(only.cls), only.kwargs) == (repr(RequestId), {"kept_under": "/_engine/"})
 
 
 def test_free_ports_differ() -> None:

@@ -15,7 +15,7 @@ from serving.engines.engine import Engine, EngineRequest
 from serving.engines.http import FixedEndpoint, HttpEngine
 from serving.errors import ContextTooLong, EngineFailed, EngineUnavailable
 from tests.engines.openai_stub import echoing, stub
-from tests.local import DONE, chat, events, eventually, text_of
+from tests.local import DONE, Tree, chat, events, eventually, text_of
 
 FAILURES = [
     PlannedFailure("REFUSE", "refuse"),
@@ -85,7 +85,7 @@ async def test_a_completion_continues_its_prompt(subject: Subject, stream: bool)
 
 
 @pytest.mark.parametrize("fields", [{"max_tokens": 2}, {"max_completion_tokens": 2}])
-async def test_an_answer_stops_at_the_number_of_tokens_asked_for(subject: Subject, fields: dict[str, int]) -> None:
+async def test_an_answer_stops_at_the_number_of_tokens_asked_for(subject: Subject, fields: Tree) -> None:
     answer = json.loads(b"".join(await read(subject.engine, a_chat(stream=False, **fields))))
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"]["completion_tokens"] == 2

@@ -144,8 +144,10 @@ def nobody() -> str:
 
 async def test_a_replica_that_is_gone_is_unavailable_after_asking_for_another_once() -> None:
     endpoints = Moving(nobody())
+    engine = HttpEngine(endpoints, model="m")
     with pytest.raises(EngineUnavailable) as failed:
-        await anext(HttpEngine(endpoints, model="m").answer(a_chat()))
+        await anext(engine.answer(a_chat()))
+    await engine.close()
     assert endpoints.asked == 2 and failed.value.retry_after
 
 

@@ -14,7 +14,7 @@ from serving.engines.engine import EngineRequest
 from serving.errors import InvalidRequest, UnknownDeployment
 from serving.gateway.catalog import Catalog, Deployment, RequestLimits
 from serving.protocol.openai import ChatRequest, CompletionRequest
-from tests.local import RecordingEngine, chat
+from tests.local import RecordingEngine, Tree, chat
 
 LIMITS = RequestLimits(max_tokens=100)
 NESTED = 30
@@ -25,18 +25,18 @@ def tidy(request: ChatRequest | CompletionRequest, limits: RequestLimits = LIMIT
     return deployment.tidy(request, request_id="req_1", cache_salt="salt")
 
 
-def nested(depth: int) -> dict[str, Any]:
-    schema: dict[str, Any] = {}
+def nested(depth: int) -> Tree:
+    schema: Tree = {}
     for _ in range(depth - 1):
         schema = {"a": schema}
     return schema
 
 
-def tool(parameters: dict[str, Any]) -> dict[str, Any]:
+def tool(parameters: Tree) -> Tree:
     return {"type": "function", "function": {"name": "f", "parameters": parameters}}
 
 
-def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
+def schema_format(schema: Tree) -> Tree:
     return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
 
 
@@ -49,7 +49,7 @@ def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
 )  # fmt: skip
 def test_a_chat_may_ask_for_as_much_as_the_limit_and_no_more(field: str, most: Any) -> None:
     assert tidy(ChatRequest(**chat(**{field: most}))).body[field] == most
-    more = most + most[:1] if isinstance(most, list) else most + 1
+    more: Any = most + most[:1] if isinstance(most, list) else most + 1
     with pytest.raises(InvalidRequest, match=f"'{field}' asks for .* the deployment 'echo' allows") as refused:
         tidy(ChatRequest(**chat(**{field: more})))
     assert refused.value.param == field
@@ -66,7 +66,8 @@ def test_so_may_a_completion(field: str, most: Any) -> None:
 
 def test_a_limit_of_zero_switches_a_feature_off() -> None:
     limits = RequestLimits(max_tools=0, max_stop=0, max_logprobs=0)
-    for fields in ({"tools": [tool({})]}, {"stop": ["x"]}, {"top_logprobs": 1}, {"prompt_logprobs": 1}):
+    asked: list[Tree] = [{"tools": [tool({})]}, {"stop": ["x"]}, {"top_logprobs": 1}, {"prompt_logprobs": 1}]
+    for fields in asked:
         with pytest.raises(InvalidRequest, match="allows 0"):
             tidy(ChatRequest(**chat(**fields)), limits)
 
@@ -74,7 +75,7 @@ def test_a_limit_of_zero_switches_a_feature_off() -> None:
 @pytest.mark.parametrize(
     "fields", [{"response_format": schema_format(nested(NESTED))}, {"tools": [tool({}), tool(nested(NESTED))]}]
 )
-def test_a_schema_that_is_too_deep_is_refused_by_its_place(fields: dict[str, Any]) -> None:
+def test_a_schema_that_is_too_deep_is_refused_by_its_place(fields: Tree) -> None:
     with pytest.raises(InvalidRequest, match=r"too large: \d+ bytes, 3\d levels; allowed are 65536 bytes, 24 levels"):
         tidy(ChatRequest(**chat(**fields)))
     assert (
@@ -83,7 +84,7 @@ def test_a_schema_that_is_too_deep_is_refused_by_its_place(fields: dict[str, Any
 
 
 def test_a_schema_that_is_too_long_is_refused() -> None:
-    fields = {"response_format": schema_format({"enum": ["x" * 2**16]})}
+    fields: Tree = {"response_format": schema_format({"enum": ["x" * 2**16]})}
     with pytest.raises(InvalidRequest, match="too large"):
         tidy(ChatRequest(**chat(**fields)))
 
@@ -125,9 +126,7 @@ FIELDS = {name: JSON for name in ChatRequest.model_fields} | {"tools": st.lists(
 
 
 @given(st.lists(MESSAGE, max_size=2), st.fixed_dictionaries({}, optional=FIELDS))
-def test_whatever_its_values_a_request_is_either_tidied_or_refused(
-    messages: list[dict[str, Any]], fields: dict[str, Any]
-) -> None:
+def test_whatever_its_values_a_request_is_either_tidied_or_refused(messages: list[Tree], fields: Tree) -> None:
     for body in ({"messages": messages}, chat(**fields)):
         with contextlib.suppress(ValidationError, InvalidRequest):
             tidy(ChatRequest.model_validate(body))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
 import openai
@@ -18,6 +19,7 @@ from tests.local import (
     USAGE,
     RecordingEngine,
     Site,
+    Tree,
     assert_says_when_to_come_back,
     chat,
     error_of,
@@ -124,8 +126,8 @@ async def test_an_engine_that_ends_without_a_word_has_failed(site: OpenSite) -> 
 async def test_a_failure_mid_stream_is_one_error_event_no_done_and_a_clean_end(site: OpenSite) -> None:
     open_site = site(RecordingEngine((ROLE, word("one"), word(" two")), EngineFailed()))
     with listening(open_site.app) as url:  # a real socket: httpx fails on a chunked body without its end
-        async with httpx.AsyncClient(headers=open_site.client().headers) as client:
-            response = await client.post(url + PATH, json=chat(stream=True))
+        async with open_site.client(url) as client:
+            response = await client.post(PATH, json=chat(stream=True))
     *words, last = events(response.content)
     assert (response.status_code, text_of(words)) == (200, "one two")
     assert last["error"].keys() == {"message", "type", "param", "code"}
@@ -150,13 +152,13 @@ async def test_a_client_that_leaves_stops_the_engine_and_pays_for_what_it_got(si
     engine = EchoEngine(failures=[PlannedFailure("one", "stall", after=2)])
     open_site = site(engine, limits={"max_in_flight": 1})
     with listening(open_site.app) as url:
-        async with httpx.AsyncClient(headers=open_site.client().headers) as client:
-            leaving = asyncio.create_task(read_for_ever(client, url + PATH, chat(stream=stream)))
+        async with open_site.client(url) as client:
+            leaving = asyncio.create_task(read_for_ever(client, chat(stream=stream)))
             await eventually(lambda: engine.running == 1)
             await asyncio.sleep(0.05)
             leaving.cancel()
             await eventually(lambda: engine.running == 0)
-            again = await client.post(url + PATH, json=chat("another"))  # the lease was given back
+            again = await client.post(PATH, json=chat("another"))  # the lease was given back
     left, after = open_site.log()
     assert (left["outcome"], left["status"], left["completion_tokens"]) == (
         ("client_left", 200, 2) if stream else ("client_left", 499, 0)
@@ -164,8 +166,8 @@ async def test_a_client_that_leaves_stops_the_engine_and_pays_for_what_it_got(si
     assert (again.status_code, after["outcome"]) == (200, "ok")
 
 
-async def read_for_ever(client: httpx.AsyncClient, url: str, body: dict[str, object]) -> None:
-    async with client.stream("POST", url, json=body) as response:
+async def read_for_ever(client: httpx.AsyncClient, body: Tree) -> None:
+    async with client.stream("POST", PATH, json=body) as response:
         async for _ in response.aiter_raw():
             pass
 
@@ -175,8 +177,8 @@ async def test_a_stream_arrives_as_it_is_made(site: OpenSite) -> None:
     open_site = site(engine)
     with listening(open_site.app) as url:
         async with (
-            httpx.AsyncClient(headers=open_site.client().headers) as client,
-            client.stream("POST", url + PATH, json=chat("one two three", stream=True)) as response,
+            open_site.client(url) as client,
+            client.stream("POST", PATH, json=chat("one two three", stream=True)) as response,
         ):
             seen = b""
             async with asyncio.timeout(2):
@@ -190,7 +192,7 @@ async def test_a_stream_arrives_as_it_is_made(site: OpenSite) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("limit", [{"limits": {"max_in_flight": 2}}, {"gateway": {"max_in_flight": 2}}])
 async def test_above_the_limit_in_flight_a_request_gets_429_and_below_it_goes_on(
-    site: OpenSite, stream: bool, limit: dict[str, object]
+    site: OpenSite, stream: bool, limit: Tree
 ) -> None:
     open_site = site(echo={"first_token": "60ms"}, **limit)
     client = open_site.client()
@@ -205,7 +207,7 @@ async def test_above_the_limit_in_flight_a_request_gets_429_and_below_it_goes_on
 @pytest.mark.parametrize("failing", [RecordingEngine((), EngineUnavailable()), RecordingEngine((), RuntimeError())])
 @pytest.mark.parametrize("body", [chat(), chat(stream=True), chat(max_tokens=10**6)])
 async def test_a_request_that_fails_or_is_refused_gives_its_lease_back(
-    site: OpenSite, failing: RecordingEngine, body: dict[str, object]
+    site: OpenSite, failing: RecordingEngine, body: Tree
 ) -> None:
     client = site(failing, limits={"max_in_flight": 1, "max_tokens": 100}).client()
     statuses = {(await client.post(PATH, json=body)).status_code for _ in range(3)}
@@ -215,14 +217,15 @@ async def test_a_request_that_fails_or_is_refused_gives_its_lease_back(
 async def test_an_answer_is_as_long_as_the_limit_unless_the_request_says_less(site: OpenSite) -> None:
     engine = RecordingEngine()
     client = site(engine, limits={"max_tokens": 100}).client()
-    for fields in ({}, {"max_tokens": 7}, {"max_completion_tokens": 8}, {"max_tokens": None}):
+    asked: list[Tree] = [{}, {"max_tokens": 7}, {"max_completion_tokens": 8}, {"max_tokens": None}]
+    for fields in asked:
         assert (await client.post(PATH, json=chat(**fields))).status_code == 200
-    asked = [request.body.get("max_tokens", request.body.get("max_completion_tokens")) for request in engine.asked]
-    assert asked == [100, 7, 8, 100]
+    got = [request.body.get("max_tokens", request.body.get("max_completion_tokens")) for request in engine.asked]
+    assert got == [100, 7, 8, 100]
 
 
 async def test_openai_fields_that_change_nothing_are_accepted_and_not_forwarded(site: OpenSite) -> None:
-    ignored = {
+    ignored: Tree = {
         "metadata": {"ward": "7"}, "store": True, "service_tier": "auto", "safety_identifier": "x", "verbosity": "low",
         "prompt_cache_key": "x", "modalities": ["text"], "user": "someone", "stream_options": {"include_usage": True},
     }  # fmt: skip
@@ -232,7 +235,7 @@ async def test_openai_fields_that_change_nothing_are_accepted_and_not_forwarded(
 
 
 async def test_what_is_allowed_reaches_the_engine_as_it_was_sent(site: OpenSite) -> None:
-    fields = {
+    fields: Tree = {
         "temperature": 0.5, "top_p": 0.9, "seed": 1, "stop": ["x"], "n": 2, "logprobs": True, "top_logprobs": 3,
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
         "tool_choice": "auto", "response_format": {"type": "json_object"}, "logit_bias": {"5": 1.0},
@@ -257,9 +260,11 @@ def test_the_openai_client_chats_streams_and_lists(site: OpenSite) -> None:
         assert [model.id for model in client.models.list()] == ["echo"]
         whole = client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "a b"}])
         assert whole.choices[0].message.content == "a b"
-        usage = {"include_usage": True}
         stream = client.chat.completions.create(
-            model="echo", messages=[{"role": "user", "content": "a b"}], stream=True, stream_options=usage
+            model="echo",
+            messages=[{"role": "user", "content": "a b"}],
+            stream=True,
+            stream_options={"include_usage": True},
         )
         *chunks, last = stream
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "a b"
@@ -269,7 +274,7 @@ def test_the_openai_client_chats_streams_and_lists(site: OpenSite) -> None:
 def test_the_openai_client_raises_its_own_exception_for_each_of_our_errors(site: OpenSite) -> None:
     failures = [{"when": "DIE", "action": "die", "after": 2}, {"when": "REFUSE", "action": "refuse"}]
     with openai_client(site(echo={"failures": failures})) as client:
-        ask = client.chat.completions.create
+        ask: Any = client.chat.completions.create
         user = {"role": "user", "content": "a b c"}
         with pytest.raises(openai.NotFoundError, match="no deployment"):
             ask(model="nobody", messages=[user])
@@ -299,9 +304,9 @@ class openai_client:  # noqa: N801 - reads as a context manager
 async def test_answers_over_a_real_socket_are_recorded_as_ok_every_time(site: OpenSite) -> None:
     open_site = site()
     with listening(open_site.app) as url:
-        async with httpx.AsyncClient(headers=open_site.client().headers) as client:
+        async with open_site.client(url) as client:
             for number in range(20):
-                await client.post(url + PATH, json=chat(stream=bool(number % 2)))
+                await client.post(PATH, json=chat(stream=bool(number % 2)))
     assert [line["outcome"] for line in open_site.log()] == ["ok"] * 20
 
 

@@ -35,7 +35,7 @@ async def test_a_forbidden_field_is_refused_even_when_null(site: OpenSite) -> No
 
 async def test_an_unknown_field_is_refused_without_repeating_its_name(site: OpenSite) -> None:
     engine = RecordingEngine()
-    response = await site(engine).client().post(CHAT, json=chat(**{CANARY: 1}))
+    response = await site(engine).client().post(CHAT, json=chat() | {CANARY: 1})
     assert "unknown" in error_of(response, 400, "invalid_request")["message"]
     assert CANARY not in response.text and not engine.asked
 
@@ -110,7 +110,8 @@ async def test_a_value_of_the_wrong_kind_is_refused_by_its_fields_name_without_r
 
 async def test_a_message_of_the_wrong_shape_is_refused_by_its_place(site: OpenSite) -> None:
     client = site().client()
-    for message in ({}, {"role": 5}, *({"role": "user", "content": c} for c in ({}, 5, [{"type": CANARY}], [5]))):
+    contents: list[Any] = [{}, 5, [{"type": CANARY}], [5]]
+    for message in [{}, {"role": 5}, *[{"role": "user", "content": content} for content in contents]]:
         response = await client.post(CHAT, json=chat(messages=[message]))
         assert error_of(response, 400, "invalid_request")["param"].startswith("messages[0]."), message
         assert CANARY not in response.text

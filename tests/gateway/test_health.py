@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from tests.conftest import OpenSite
-from tests.local import assert_says_when_to_come_back, chat, error_of
+from tests.local import assert_says_when_to_come_back, chat, error_of, listening
 
 CLOSED = {"name": "far-away", "engine": {"kind": "http", "url": "http://127.0.0.1:9/v1"}}  # nobody listens there
 ECHO = {"name": "echo", "engine": {"kind": "echo"}}
@@ -26,11 +26,13 @@ async def test_alive_and_ready_are_both_ok_when_all_is_well(site: OpenSite) -> N
 
 
 async def test_not_ready_names_the_deployment_that_waits_and_not_the_others(site: OpenSite) -> None:
-    client = site(deployments=[ECHO, CLOSED]).client()
-    response = await client.get("/readyz")
+    open_site = site(deployments=[ECHO, CLOSED])
+    with listening(open_site.app) as url:
+        async with open_site.client(url) as client:
+            response, alive = await client.get("/readyz"), await client.get("/livez")
     assert error_of(response, 503, "engine_unavailable")["message"] == "Not ready yet: far-away."
     assert_says_when_to_come_back(response)
-    assert (await client.get("/livez")).status_code == 200
+    assert alive.status_code == 200
 
 
 async def test_not_ready_names_the_key_store_when_it_is_away_and_a_key_is_then_neither_good_nor_bad(

@@ -70,7 +70,7 @@ def test_a_forbidden_name_is_told_before_an_unknown_one() -> None:
     check_names(dict.fromkeys(IGNORED))
 
 
-GOOD = [
+GOOD: list[dict[str, Any]] = [
     {"role": "user", "content": "text"},
     {"role": "user", "content": ["text", {"type": "text", "text": "a"}, {"type": "refusal", "refusal": "a"}]},
     {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]},
@@ -102,7 +102,7 @@ def test_the_messages_of_openais_reference_pass(message: dict[str, Any]) -> None
 )
 def test_a_part_that_is_not_content_is_refused_by_its_place(part: object, error: type[InvalidRequest]) -> None:
     with pytest.raises(error, match=r"^messages\[1\]\.content\[0\]") as refused:
-        check_messages([GOOD[0], {"role": "user", "content": [part]}])
+        check_messages([{"role": "user", "content": "text"}, {"role": "user", "content": [part]}])
     assert "CANARY" not in refused.value.message and type(refused.value) is error
 
 
