@@ -36,7 +36,7 @@ def test_two_servers_on_a_machine_share_no_port_and_no_file(tmp_path: Path) -> N
     one, other = (serve_environment(max_stream=1, run_dir=tmp_path / name) for name in "ab")
     assert len({one[name] for name in one if name.endswith("_PORT")}) == 4
     own = [name for name in one if name.endswith(("_LOC", "_PATH", "_BASE", "_FILE")) and name not in SWITCHES]
-    assert len(own) == 4 and not {one[name] for name in own} & {other[name] for name in own}
+    assert len(own) == 5 and not {one[name] for name in own} & {other[name] for name in own}
 
 
 def test_the_proxy_lets_the_longest_stream_finish(tmp_path: Path) -> None:
@@ -45,9 +45,15 @@ def test_the_proxy_lets_the_longest_stream_finish(tmp_path: Path) -> None:
 
 
 def test_nothing_is_reported_to_anybody_and_the_control_plane_asks_for_a_token() -> None:
-    assert SWITCHES.items() >= {
-        "RAY_USAGE_STATS_ENABLED": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "RAY_AUTH_MODE": "token",
-    }.items()  # fmt: skip
+    assert (
+        SWITCHES.items()
+        >= {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "RAY_AUTH_MODE": "token",
+        }.items()
+    )
 
 
 def test_the_middleware_that_ray_serve_is_told_to_load_exists() -> None:
