@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from serving.deployments import environment
-from serving.deployments.environment import SWITCHES, free_ports, serve_environment
+from serving.deployments.environment import SWITCHES, free_ports, haproxy_command, serve_environment
 from serving.deployments.http_middleware import middlewares
 from serving.deployments.naming import app_name_of
 from serving.gateway.middleware import RequestId
@@ -69,3 +70,15 @@ def test_free_ports_differ() -> None:
 
 def test_each_deployment_is_an_application_of_its_own() -> None:
     assert app_name_of("a") != app_name_of("b") and app_name_of("gateway") != "gateway"
+
+
+def test_the_statistics_of_the_proxy_stay_on_the_machine(tmp_path: Path) -> None:
+    """Ray's template says `bind *:` and `bind :`; the command that starts HAProxy mends it before."""
+    wanted = tmp_path / "haproxy.cfg"
+    wanted.write_text("frontend a\n    bind :9101\nlisten b\n  bind *:8404\nfrontend c\n    bind 0.0.0.0:8000\n")
+    subprocess.run([haproxy_command(tmp_path), "-v", "-f", str(wanted)], check=True, capture_output=True)
+    assert wanted.read_text().split("\n")[1::2] == [
+        "    bind 127.0.0.1:9101",
+        "  bind 127.0.0.1:8404",
+        "    bind 0.0.0.0:8000",
+    ]
