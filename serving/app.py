@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from serving import settings as config
 from serving.deployments import engine_args
+from serving.deployments.naming import SECRET_HEADER
 from serving.engines.echo import EchoEngine, PlannedFailure
 from serving.engines.engine import Engine
 from serving.engines.http import Endpoints, FixedEndpoint, HttpEngine
@@ -116,7 +117,7 @@ def build_engine(
         return http(
             endpoints_of(deployment.name),
             model=deployment.name,
-            headers={"x-clinserve-engine": secrets.engine},
+            headers={SECRET_HEADER: secrets.engine},
             salted=True,
             ready_path="/health",
         )

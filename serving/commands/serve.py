@@ -124,6 +124,11 @@ def _announce_when_ready(settings: Settings, progress: Progress, key: str | None
 def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
     from serving.deployments.cluster import DeployFailed, LocalCluster, Target, engine_target
 
+    as_json = settings.telemetry.request_log == "stdout"
+    if as_json:
+        # A replica's standard output is one of Ray's log files. What is meant is ours: through the file, as it is.
+        telemetry = settings.telemetry.model_copy(update={"request_log": "file"})
+        settings = settings.model_copy(update={"telemetry": telemetry})
     cluster = LocalCluster(host=settings.server.host, port=settings.server.port, max_stream=settings.server.max_stream)
     try:
         with progress.step("Started Ray"):
@@ -144,7 +149,7 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
         with progress.step("Ready to serve"):
             _wait_until_ready(settings)
         announce(settings, progress, key, logs=cluster.logs)
-        follow(app.request_log_file(settings), progress.console)
+        follow(app.request_log_file(settings), progress.console, as_json=as_json)
     except (DeployFailed, TimeoutError) as error:
         raise CannotStart(f"{error}. The logs are in {cluster.logs}.") from None
     except KeyboardInterrupt:
@@ -216,8 +221,8 @@ for chunk in client.chat.completions.create(model="{model}", messages=messages, 
 """
 
 
-def follow(file: Path, console: Console) -> None:
-    """Print a readable line for each line that is added to the request log, until interrupted."""
+def follow(file: Path, console: Console, *, as_json: bool = False) -> None:
+    """Print each line that is added to the request log, readable or as it is, until interrupted."""
     while not file.exists():
         time.sleep(0.2)
     with file.open(encoding="utf-8") as lines:
@@ -225,7 +230,7 @@ def follow(file: Path, console: Console) -> None:
         while True:
             line = lines.readline()
             if line.endswith("\n"):
-                console.print(readable(json.loads(line)), markup=False)
+                console.print(line.rstrip() if as_json else readable(json.loads(line)), markup=False)
             else:
                 time.sleep(0.2)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.deployments.naming import SECRET_HEADER
 from serving.secrets import Secrets
 from serving.settings import Deployment, VllmEngine
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ray.serve.llm import LLMConfig
 
-SECRET_HEADER = b"x-clinserve-engine"
+_SECRET_HEADER = SECRET_HEADER.encode()
 _STOP_SECONDS = 1.0
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/models", "/health"})
 
@@ -93,12 +94,12 @@ class EngineDoor:
 
     def _may_enter(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        given = next((value for name, value in scope["headers"] if name == SECRET_HEADER), b"")
+        given = next((value for name, value in scope["headers"] if name == _SECRET_HEADER), b"")
         return hmac.compare_digest(given, self._secret) and path in _OPEN_ROUTES
 
 
 def llm_config(deployment: Deployment) -> LLMConfig:
-    """What Ray's LLMServer needs to know, from our configuration; CPU and GPU alike."""
+    """What Ray's LLMServer needs to know, for CPU and GPU alike. How Serve places the replica is in serving/app.py."""
     from ray.serve.llm import LLMConfig
 
     engine = deployment.engine
@@ -115,9 +116,4 @@ def llm_config(deployment: Deployment) -> LLMConfig:
         engine_kwargs=args,
         # Off: it sends vLLM's metrics through Ray's agent. vLLM's own go into the node's one scrape beside ours.
         log_engine_metrics=False,
-        deployment_config={
-            "num_replicas": deployment.replicas,
-            "max_ongoing_requests": engine.max_ongoing_requests,
-            "ray_actor_options": {"num_cpus": engine.num_cpus},
-        },
     )

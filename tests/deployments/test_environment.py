@@ -6,8 +6,6 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
 from serving.deployments import environment
 from serving.deployments.environment import SWITCHES, free_ports, haproxy_command, serve_environment
 from serving.deployments.http_middleware import middlewares
@@ -19,8 +17,8 @@ READERS = ["serve/_private/constants.py", "llm/_internal/serve/constants.py"]
 
 
 def test_every_switch_is_one_that_ray_serve_reads(tmp_path: Path) -> None:
-    if RAY is None or RAY.origin is None:
-        pytest.skip("Ray is not installed")
+    assert RAY is not None
+    assert RAY.origin is not None
     read = "".join((Path(RAY.origin).parent / reader).read_text() for reader in READERS)
     names = [name for name in serve_environment(max_stream=1, run_dir=tmp_path) if name.startswith("RAY_SERVE_")]
     assert len(names) > 10

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.deployments.model_replica import SECRET_HEADER, EngineDoor
+from serving.deployments.model_replica import EngineDoor
+from serving.deployments.naming import SECRET_HEADER
 
 SECRET = "0123456789abcdef"
 PREFIX = "/_engine/big"
@@ -41,7 +42,7 @@ async def knock(
 ) -> list[Message]:
     """What is sent to a client who asks for this path. Ray's direct ingress keeps the prefix in both paths."""
     engine, sent = Engine(), list[Message]()
-    headers = [] if secret is None else [(SECRET_HEADER, secret.encode())]
+    headers = [] if secret is None else [(SECRET_HEADER.encode(), secret.encode())]
     scope = {"type": kind, "method": "POST", "path": root_path + path, "root_path": root_path, "headers": headers}
 
     async def send(message: Message) -> None:
@@ -94,7 +95,7 @@ async def test_a_request_that_is_cancelled_lets_the_engine_see_its_client_leave(
         await left.wait()
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "path": "/health", "headers": [(SECRET_HEADER, SECRET.encode())]}
+    scope = {"type": "http", "path": "/health", "headers": [(SECRET_HEADER.encode(), SECRET.encode())]}
     request = asyncio.create_task(EngineDoor(engine, SECRET)(scope, receive, lambda message: asyncio.sleep(0)))
     await asyncio.sleep(0.01)
     request.cancel()
@@ -107,6 +108,6 @@ async def test_an_exception_of_the_engine_comes_out() -> None:
     async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("of the engine")
 
-    scope = {"type": "http", "path": "/health", "headers": [(SECRET_HEADER, SECRET.encode())]}
+    scope = {"type": "http", "path": "/health", "headers": [(SECRET_HEADER.encode(), SECRET.encode())]}
     with pytest.raises(RuntimeError, match="of the engine"):
         await EngineDoor(breaks, SECRET)(scope, nothing, lambda message: asyncio.sleep(0))

@@ -293,7 +293,7 @@ async def test_while_the_store_is_away_one_request_per_cache_seconds_asks_it(
 
 
 async def test_a_store_that_hangs_is_away_and_only_one_request_waits_for_it(store: WatchedKeys, time: Time) -> None:
-    keyring = Keyring(store, PEPPER, lookup_seconds=0.05, clock=time.clock, now=time.now)
+    keyring = Keyring(store, PEPPER, lookup_seconds=0.5, clock=time.clock, now=time.now)
     _, secret = keyring.mint("ward", "ci-bot")
     await keyring.identify(secret.reveal())
     store.open.clear()
