@@ -4,6 +4,8 @@ SQLite for one node, PostgreSQL for several. Other modules see `KeyStore` and th
 """
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -33,7 +35,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -115,9 +117,27 @@ def open_database(url: str) -> Engine:
 
 def _set_up_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")  # who reads does not wait for who writes
+    _use_wal(cursor)
     cursor.execute("PRAGMA foreign_keys = ON")  # off by default, and per connection
     cursor.close()
+
+
+def _use_wal(cursor: DBAPICursor) -> None:
+    """With a write-ahead log, who reads does not wait for who writes.
+
+    Only the first connection to a new file changes anything, and that change does not heed SQLite's busy timeout: of
+    several at once, some would get "database is locked" at once. So these ask again.
+    """
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def migrate(engine: Engine) -> None:
