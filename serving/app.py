@@ -2,8 +2,8 @@
 
 settings ─┬─ secrets
           ├─ engines, one for each deployment ──┐
-          ├─ keyring on SQL                      ├─ Parts ── gateway application ─┬─ Ray Serve (GatewayReplica)
-          ├─ quotas, metrics, log ───────────────┘                               └─ one process (uvicorn)
+          ├─ governance (governance.py)          ├─ Parts ── gateway application ─┬─ Ray Serve (GatewayReplica)
+          ├─ metrics, log ───────────────────────┘                               └─ one process (uvicorn)
           └─ vLLM replicas ────────────────────────────────────────────────────────  Ray Serve (ModelReplica)
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +21,34 @@ from starlette.types import ASGIApp
 from serving import settings as config
 from serving.deployments import engine_args
 from serving.deployments.naming import SECRET_HEADER
+from serving.deployments.weights import revision_of
 from serving.engines.echo import EchoEngine, PlannedFailure
 from serving.engines.engine import Engine
 from serving.engines.http import Endpoints, FixedEndpoint, HttpEngine
 from serving.gateway.app import create_app
+from serving.gateway.backlog import Backlog
+from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog, Deployment, RequestLimits
+from serving.gateway.digests import AnswerDigests, NoDigests
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
+from serving.gateway.settlement import Settlements
+from serving.governance import build_governance, build_keyring, load_secrets, open_office
 from serving.secrets import Secrets
 from serving.settings import Settings
 from serving.telemetry.logs import JsonLog, NoLog, RequestLog
 from serving.telemetry.metrics import Metrics, NoMetrics, PrometheusMetrics
-from serving.tenants.keys import Keyring
-from serving.tenants.quotas import InFlightQuotas
-from serving.tenants.sql import SqlKeys, migrate, open_database
+from serving.tenants.admission import Admission
+from serving.tenants.capacity import Capacity
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
+__all__ = ["build_keyring", "open_office"]  # of governance.py, for the command line
+
 GATEWAY_APP = "gateway"
+BOOKS_SECONDS = 15.0
+"""For a gateway that stops to write what is in its memory, after its last answer."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -57,49 +66,77 @@ def load_settings(path: Path) -> Settings:
     return settings
 
 
-def build_keyring(settings: Settings, *, on_stale: Callable[[], None] = lambda: None) -> Keyring:
-    """Keys in the database, migrated if it is older than this code."""
-    try:
-        database = open_database(settings.database_url)
-    except ValueError as error:
-        raise config.SettingsError(f"database.url: {error}") from None
-    migrate(database)
-    pepper = Secrets.load(settings.server.state_dir).pepper
-    return Keyring(
-        SqlKeys(database),
-        pepper,
-        cache_seconds=settings.keys.cache,
-        stale_seconds=settings.keys.stale,
-        on_stale=on_stale,
-    )
+def build_parts(
+    settings: Settings, endpoints_of: Callable[[str], Endpoints], revisions: Mapping[str, str] | None = None
+) -> Parts:
+    """Everything that the gateway works with.
 
-
-def build_parts(settings: Settings, endpoints_of: Callable[[str], Endpoints]) -> Parts:
-    """Everything that the gateway works with. endpoints_of: where the vLLM replicas of a deployment are."""
-    secrets = Secrets.load(settings.server.state_dir)
+    endpoints_of: where the vLLM replicas of a deployment are. revisions: of the models, by deployment; worked out here
+    unless given.
+    """
+    secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
     metrics: Metrics = PrometheusMetrics() if settings.telemetry.metrics else NoMetrics()
+    log = build_log(settings)
+    governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
+    revisions = revisions if revisions is not None else revisions_of(settings)
     deployments = [
         Deployment(
             name=d.name,
             engine=build_engine(d, settings, endpoints_of, secrets),
             limits=RequestLimits(**d.limits.model_dump(exclude={"max_in_flight"})),
             notice=d.model.notice,
+            revision=revisions[d.name],
         )
         for d in settings.deployments
     ]
+    audit = governance.audit
+    backlog = Backlog(metrics, {"usage": governance.ledger, "audit": audit})
+    settlements = Settlements(
+        digest=audit.digest,
+        new_digests=functools.partial(AnswerDigests, audit.digester) if settings.audit.enabled else NoDigests,
+        on_reckoned=lambda by: metrics.noted("reckonings", by),
+    )
     return Parts(
         catalog=Catalog(deployments, created=int(time.time())),
-        keyring=build_keyring(settings, on_stale=metrics.stale_key),
-        quotas=InFlightQuotas(
-            total=settings.gateway.max_in_flight,
-            per_deployment={d.name: d.limits.max_in_flight for d in settings.deployments},
+        keyring=governance.keyring,
+        tokens=governance.tokens,
+        check_tenant=governance.policies.check_tenant,
+        limits_of=governance.policies.limits_of,
+        admission=Admission(
+            capacity=Capacity(
+                total=settings.gateway.max_in_flight,
+                per_deployment={d.name: d.limits.max_in_flight for d in settings.deployments},
+            ),
+            quotas=governance.quotas,
+            policies=governance.policies,
+            check_audit=audit.check,
         ),
+        settlements=settlements,
+        books=Books(governance.ledger, audit, governance.prices),
+        administration=governance.administration,
         metrics=metrics,
-        log=build_log(settings),
+        log=log,
         cache_salt_of=functools.lru_cache(maxsize=4096)(secrets.salt_of),
         max_body=settings.server.max_body,
+        # HAProxy stands before each gateway of Ray Serve and adds its peer.
+        proxies=settings.server.trusted_proxies + (settings.server.runtime == "ray"),
+        background=(  # closed from the end: what is under way settles, then the leases, then the books
+            audit,
+            governance.ledger,
+            governance.policies,
+            governance.tokens,
+            governance.quotas,
+            backlog,
+            settlements,
+        ),
     )
+
+
+def revisions_of(settings: Settings) -> dict[str, str]:
+    """Which weights each deployment runs; hashes a directory of weights once."""
+    cache = settings.server.state_dir / "weights.json"
+    return {d.name: revision_of(d, cache) for d in settings.deployments}
 
 
 def build_engine(
@@ -118,7 +155,7 @@ def build_engine(
             endpoints_of(deployment.name),
             model=deployment.name,
             headers={SECRET_HEADER: secrets.engine},
-            salted=True,
+            ours=True,
             ready_path="/health",
         )
     if isinstance(engine, config.HttpEngine):
@@ -162,12 +199,13 @@ def process_app(settings: Settings) -> ASGIApp:
     return UntilClientLeaves(RequestId(create_app(build_parts(settings, none))))
 
 
-def _gateway_app(settings: Settings) -> ASGIApp:
+def _gateway_app(settings: Settings, revisions: Mapping[str, str]) -> ASGIApp:
     """The gateway inside its Ray Serve replica, which cancels a request whose client leaves by itself."""
     from serving.deployments.ray_endpoints import RayEndpoints
 
     server = settings.server
-    return create_app(build_parts(settings, lambda name: RayEndpoints(name, host=server.host, port=server.port)))
+    parts = build_parts(settings, lambda name: RayEndpoints(name, host=server.host, port=server.port), revisions)
+    return create_app(parts)
 
 
 def gateway_application(settings: Settings) -> Application:
@@ -179,10 +217,12 @@ def gateway_application(settings: Settings) -> Application:
     gateway = serve.deployment(serve.ingress()(GatewayReplica)).options(
         name="gateway",
         num_replicas=settings.gateway.replicas,
-        max_ongoing_requests=2 * settings.gateway.max_in_flight,  # quotas refuse before Serve would queue
+        max_ongoing_requests=2 * settings.gateway.max_in_flight,  # admission refuses before Serve would queue
+        graceful_shutdown_timeout_s=settings.server.stop_timeout + BOOKS_SECONDS,
+        graceful_shutdown_wait_loop_s=0.5,
         ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
     )
-    return gateway.bind(functools.partial(_gateway_app, settings))
+    return gateway.bind(functools.partial(_gateway_app, settings, revisions_of(settings)))
 
 
 def engine_application(settings: Settings, deployment: config.Deployment) -> Application:
@@ -201,7 +241,11 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         health_check_timeout_s=10,
         **_placement(deployment, engine.env | _metrics_env(settings)),
     )
-    return replica.bind(deployment, settings.server.state_dir)
+    return replica.bind(deployment, functools.partial(_engine_secret, settings))
+
+
+def _engine_secret(settings: Settings) -> str:
+    return load_secrets(settings).engine
 
 
 def _placement(deployment: config.Deployment, env: dict[str, str]) -> dict[str, Any]:

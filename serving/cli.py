@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from serving import __version__
+from serving.commands.audit import audit_app
 from serving.commands.keys import keys_app
+from serving.commands.limits import limits_app
+from serving.commands.office import Office
+from serving.commands.tenants import tenants_app
+from serving.commands.usage import usage_app
+from serving.secrets import SecretsError
 from serving.settings import Settings, SettingsError
 
 DEFAULT_CONFIG = Path("deploy/configs/demo.yaml")
@@ -24,7 +29,11 @@ cli = typer.Typer(
 )
 config_cli = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 cli.add_typer(config_cli, name="config")
+cli.add_typer(tenants_app, name="tenants")
 cli.add_typer(keys_app, name="keys")
+cli.add_typer(limits_app, name="limits")
+cli.add_typer(usage_app, name="usage")
+cli.add_typer(audit_app, name="audit")
 
 Config = Annotated[
     Path,
@@ -43,7 +52,7 @@ def root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-    context.obj = partial(_keyring, config)
+    context.obj = lambda: _office(config)
 
 
 @cli.command()
@@ -136,10 +145,13 @@ def load(path: Path) -> Settings:
         fail(str(error))
 
 
-def _keyring(config: Path) -> object:
-    from serving.app import build_keyring
+def _office(config: Path) -> Office:
+    from serving.governance import open_office
 
-    return build_keyring(load(config))
+    try:
+        return open_office(load(config))
+    except (SettingsError, SecretsError) as error:
+        fail(str(error))
 
 
 def fail(message: str) -> NoReturn:

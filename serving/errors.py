@@ -4,15 +4,31 @@
     ├── InvalidRequest 400            the caller must change the request
     │   ├── ForbiddenField 400        a field that would reach past the caller's own request
     │   ├── ContextTooLong 400        prompt and answer do not fit the model
+    │   ├── TooManyKeys 400           tenants/key_store.py: an owner has two live keys at most
+    │   ├── KeyEnded 400              tenants/key_store.py: it is revoked or expired
     │   └── BodyTooLarge 413
     ├── InvalidKey 401                the caller must change the credential
+    ├── InvalidToken 401              tenants/tokens.py: the same for tokens of identity providers
+    ├── NoRole 401                    tenants/tokens.py: a good token, to which nothing is granted
     ├── NotAllowed 403
+    │   ├── DeploymentNotAllowed 403  the key is for other deployments
+    │   ├── RoleMissing 403           tenants/callers.py
+    │   ├── NetworkNotAllowed 403     tenants/callers.py
+    │   └── TenantDisabled 403        tenants/registry.py
     ├── UnknownRoute 404
     ├── UnknownDeployment 404         the caller must change the name
-    ├── UnknownKey 404                an operator must change the id; defined in tenants/keys.py
+    ├── UnknownKey 404                tenants/key_store.py: an administrator must change the id
+    ├── UnknownTenant 404             tenants/registry.py: likewise
     ├── MethodNotAllowed 405
-    ├── TooManyRequests 429           the caller must wait
-    ├── StoreUnavailable 503          nobody can check keys now; defined in tenants/keys.py
+    ├── TenantExists 409              tenants/registry.py
+    ├── TooManyRequests 429           the caller must wait: this server is full
+    │   └── QuotaExceeded 429         tenants/quotas.py: a limit per minute, or of requests at a time
+    │       ├── BudgetExhausted 429   a limit per day or month
+    │       └── RequestTooLarge 429   one request above a whole limit: waiting does not help
+    ├── StoreUnavailable 503          tenants/stores.py: the database is away
+    ├── QuotasUnavailable 503         tenants/quotas.py: Redis is away, and the server is set to refuse then
+    ├── AuditUnavailable 503          tenants/audit.py: nothing may be served that is not audited
+    ├── IdentityUnavailable 503       tenants/issuer_keys.py: an identity provider's keys cannot be had
     └── EngineError 5xx               the caller may try again
         ├── EngineUnavailable 503     nobody took the request: nothing was generated, safe to repeat
         ├── EngineTimeout 504         accepted, but no first token in time
@@ -47,6 +63,10 @@ class ServingError(Exception):
         """Seconds after which a repeat can succeed. Only 408, 429 and 5xx carry it: azure-core repeats any status
         that has the header, even 400 (azure-wire-format, rule 4)."""
 
+    def azure_body(self) -> dict[str, object] | None:
+        """The whole body, where Azure's clients look for another shape than OpenAI's (azure-wire-format, 1.3)."""
+        return None
+
 
 class InvalidRequest(ServingError):
     status, kind, code = 400, "invalid_request_error", "invalid_request"
@@ -74,6 +94,10 @@ class InvalidKey(ServingError):
 
 class NotAllowed(ServingError):
     status, kind, code = 403, "permission_error", "not_allowed"
+
+
+class DeploymentNotAllowed(NotAllowed):
+    code = "deployment_not_allowed"
 
 
 class UnknownRoute(ServingError):

@@ -1,11 +1,13 @@
-"""The secrets of an installation: one for each purpose, from the environment or generated once into state_dir.
+"""The secrets of an installation: one for each purpose, from the environment, a file, a vault, or made in state_dir.
 
 Separate secrets, because one key for two trust domains turned a cache key into an admin key elsewhere
 (LiteLLM CVE-2026-114612). They never travel in settings, Serve arguments or runtime environments: Ray logs those.
+The vault itself is in vault.py.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
@@ -13,46 +15,154 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-_FILES = {"pepper": "CLINSERVE_PEPPER", "engine": "CLINSERVE_ENGINE_SECRET", "cache_salt": "CLINSERVE_CACHE_SALT"}
+_REQUIRED = {
+    "pepper": "CLINSERVE_PEPPER",
+    "engine": "CLINSERVE_ENGINE_SECRET",
+    "cache_salt": "CLINSERVE_CACHE_SALT",
+    "audit": "CLINSERVE_AUDIT_SECRET",
+    "signing": "CLINSERVE_AUDIT_SIGNING_KEY",
+}
+_OPTIONAL = {"database_password": "CLINSERVE_DATABASE_PASSWORD", "redis_password": "CLINSERVE_REDIS_PASSWORD"}
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class SecretsError(Exception):
+    """A secret cannot be had. One line that names its place and the remedy, never a value."""
+
+
+class Vault(Protocol):
+    """A place outside this machine that holds all the installation's secrets."""
+
+    def get(self, name: str) -> str | None:
+        """The value of a secret such as `engine-secret`; None if there is none. Raises SecretsError."""
+        ...
+
+    def place_of(self, name: str) -> str | None:
+        """Where an operator finds it. None: nowhere, so that secrets are made in state_dir."""
+        ...
+
+
+class NoVault:
+    """No vault."""
+
+    def get(self, name: str) -> str | None:
+        return None
+
+    def place_of(self, name: str) -> str | None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """pepper: keyed hash of API keys. engine: opens the engine routes. cache_salt: separates tenants' KV caches."""
+    """One for each purpose.
+
+    pepper: keyed hash of API keys. engine: opens the engine routes. cache_salt: separates tenants' KV caches.
+    audit: keyed digests in the audit log. signing: seed (32 bytes) of the Ed25519 key under its checkpoints; written
+    as 64 hexadecimal digits. The passwords are empty unless given.
+    """
 
     pepper: bytes = field(repr=False)
     engine: str = field(repr=False)
     cache_salt: bytes = field(repr=False)
+    audit: bytes = field(repr=False)
+    signing: bytes = field(repr=False)
+    database_password: str = field(default="", repr=False)
+    redis_password: str = field(default="", repr=False)
 
     @classmethod
-    def load(cls, state_dir: Path, environ: Mapping[str, str] = os.environ) -> Secrets:
-        """Each from its environment variable, else from its file under `state_dir/secrets`, made when missing."""
-        values = {
-            name: environ.get(variable) or _kept(state_dir / "secrets" / name) for name, variable in _FILES.items()
+    def load(cls, state_dir: Path, environ: Mapping[str, str] = os.environ, vault: Vault = NoVault()) -> Secrets:  # noqa: B008  # it holds nothing
+        """Each from its variable, else from the file that VARIABLE_FILE names, else from the vault.
+
+        Without a vault, a required one is made once in `state_dir/secrets`. With one it must be there: two replicas
+        would make two. Raises SecretsError.
+        """
+        given = {name: _given(variable, environ, vault) for name, variable in (_REQUIRED | _OPTIONAL).items()}
+        required = {
+            name: given[name] or _made(variable, state_dir / "secrets" / name, vault)
+            for name, variable in _REQUIRED.items()
         }
-        return cls(values["pepper"].encode(), values["engine"], values["cache_salt"].encode())
+        return cls(
+            pepper=required["pepper"].encode(),
+            engine=required["engine"],
+            cache_salt=required["cache_salt"].encode(),
+            audit=required["audit"].encode(),
+            signing=_seed(required["signing"]),
+            database_password=given["database_password"],
+            redis_password=given["redis_password"],
+        )
 
     def salt_of(self, tenant: str) -> str:
         """The tenant's KV-cache namespace: 64 hex digits that say nothing about the tenant's name."""
         return hmac.new(self.cache_salt, tenant.encode(), hashlib.sha256).hexdigest()
 
 
-def _kept(path: Path) -> str:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def vault_name(variable: str) -> str:
+    """CLINSERVE_ENGINE_SECRET is `engine-secret` in a vault: Key Vault's names have no underscores."""
+    return variable.removeprefix("CLINSERVE_").lower().replace("_", "-")
+
+
+def _given(variable: str, environ: Mapping[str, str], vault: Vault) -> str:
+    """What somebody set; empty if nobody did. A file that was named and cannot be read does not count as unset."""
+    if environ.get(variable):
+        return environ[variable]
+    if environ.get(f"{variable}_FILE"):
+        return _read(variable, Path(environ[f"{variable}_FILE"]))
+    return _line(vault.get(vault_name(variable)) or "")
+
+
+def _read(variable: str, path: Path) -> str:
     try:
+        text = _line(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SecretsError(f"{variable}_FILE: {path}: {reason}") from None
+    if not text:
+        raise SecretsError(f"{variable}_FILE: {path} is empty")
+    return text
+
+
+def _line(text: str) -> str:
+    """Without the line's end that editors and `az keyvault secret set --file` leave."""
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _made(variable: str, path: Path, vault: Vault) -> str:
+    place = vault.place_of(vault_name(variable))
+    if place is not None:
+        raise SecretsError(f"{place} does not exist or is empty: create it, or set {variable} or {variable}_FILE")
+    if not path.exists():  # also where state_dir is read-only, as a mounted one is
+        _make(variable, path)
+    return path.read_text()
+
+
+def _make(variable: str, path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Linked into place whole: another process that starts now reads all of it or makes none.
         # A random name: on a shared volume, two containers may have the same process id.
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        try:
-            os.link(fresh, path)
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    except PermissionError:
-        pass  # a read-only state_dir is fine as long as the file is there
-    return path.read_text()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise SecretsError(f"{path} cannot be made: {error.strerror}; set {variable} or {variable}_FILE") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def _seed(text: str) -> bytes:
+    try:
+        seed = bytes.fromhex(text)
+    except ValueError:
+        seed = b""
+    if len(seed) != 32:
+        raise SecretsError("the audit signing key (CLINSERVE_AUDIT_SIGNING_KEY) is not 64 hexadecimal digits")
+    return seed

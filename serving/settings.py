@@ -12,6 +12,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -85,6 +86,12 @@ class Server(Section):
     start_timeout: Seconds = Field(
         900.0, gt=0, description="How long `serve` waits for all deployments. Raise it for large weights."
     )
+    stop_timeout: Seconds = Field(
+        10.0, description="How long a stop waits for running answers; what runs longer is cut. Ctrl-C again: no wait."
+    )
+    trusted_proxies: int = Field(
+        0, ge=0, description="Proxies of yours in front that add to X-Forwarded-For; for keys bound to networks."
+    )
 
 
 class Gateway(Section):
@@ -106,6 +113,10 @@ class Keys(Section):
     stale: Seconds = Field(
         300.0, description="How long a key that was valid goes on working while the database is away."
     )
+    admin_key_file: Path | None = Field(
+        Path("admin.key"),
+        description="The first `serve` writes the first administrator's key here (mode 0600), relative to state_dir.",
+    )
     demo_key_file: Path | None = Field(
         None, description="`serve` writes a working key here (mode 0600), relative to state_dir. For trials only."
     )
@@ -124,6 +135,116 @@ class Database(Section):
         if self.url and re.search(r"://[^/@]*:[^/@]+@", self.url):
             raise ValueError("url: no password here; put it into PGPASSFILE or PGPASSWORD")
         return self
+
+
+Role = Literal["inference", "operator", "key_admin", "auditor"]
+
+
+class Issuer(Section):
+    """Whose tokens are believed besides keys, and what their holders may do: Entra ID, or any OpenID Connect issuer."""
+
+    kind: Literal["entra", "oidc"] = Field(description="`entra`: v1 and v2 tokens of directories. `oidc`: any issuer.")
+    name: str = Field(description="Ours: lower-case letters, digits and '-'. Part of its callers' ids.")
+    tenant_ids: tuple[str, ...] = Field((), description="Entra: the directories (GUIDs) whose tokens are believed.")
+    authority: str = Field(
+        "https://login.microsoftonline.com",
+        description="Entra: where v2 tokens come from; sovereign clouds differ.",
+    )
+    authority_v1: str = Field("https://sts.windows.net", description="Entra: where v1 tokens come from.")
+    url: str = Field("", description="OpenID Connect: the issuer, as tokens name it in `iss`.")
+    audiences: tuple[str, ...] = Field(
+        (), description="One must be in `aud`. Default with Entra: what Azure's SDKs ask for."
+    )
+    roles: dict[str, Role] = Field(default_factory=dict, description="Our role by app role or by id of a group.")
+    principals: dict[str, Role] = Field(
+        default_factory=dict, description="Our role by the caller's `oid` or `sub`."
+    )
+    default_roles: tuple[Role, ...] = Field((), description="What everybody with a token may do.")
+    roles_claim: str = Field("roles", description="The claim with app roles.")
+    groups_claim: str = Field("groups", description="The claim with groups.")
+    tenant: str | None = Field(None, description="Our tenant of all its callers; or `tenants`.")
+    tenants: dict[str, str] = Field(default_factory=dict, description="Our tenant by the value of `tenant_claim`.")
+    tenant_claim: str = Field("tid", description="The claim that says which tenant.")
+
+
+class Identity(Section):
+    """Identity providers."""
+
+    issuers: tuple[Issuer, ...] = Field((), description="None: keys only.")
+    fetch_timeout: Seconds = Field(5.0, gt=0, description="Longest wait for an issuer's signing keys.")
+
+
+class Vault(Section):
+    """Where the installation's secrets are."""
+
+    key_vault: str | None = Field(
+        None,
+        pattern=r"^https://",
+        description="Azure Key Vault, https://NAME.vault.azure.net, read with DefaultAzureCredential.",
+    )
+    prefix: str = Field("clinserve-", description="Before each secret's name in the vault.")
+
+
+class TenantLimits(Section):
+    """What a key, a tenant or a deployment may use; nothing set: unlimited. Administrators set others at run time."""
+
+    requests_per_minute: int | None = Field(None, ge=1, description="Requests in any 60 seconds.")
+    tokens_per_minute: int | None = Field(None, ge=1, description="Tokens, prompt and answer, in any 60 seconds.")
+    tokens_per_day: int | None = Field(None, ge=1, description="Tokens in a day, UTC.")
+    tokens_per_month: int | None = Field(None, ge=1, description="Tokens in a month, UTC.")
+    concurrent_requests: int | None = Field(None, ge=1, description="Requests at a time, over all gateways.")
+
+
+class DefaultLimits(Section):
+    """Limits for whoever has none of their own."""
+
+    key: TenantLimits = TenantLimits()
+    tenant: TenantLimits = TenantLimits()
+    deployment: TenantLimits = TenantLimits()
+
+
+class Quotas(Section):
+    """Limits on requests and tokens: where they are counted and what holds by default."""
+
+    redis: str | None = Field(
+        None,
+        pattern=r"^rediss?://",
+        description="Redis that counts for all gateways; its password is CLINSERVE_REDIS_PASSWORD. Default: memory.",
+    )
+    redis_timeout: Seconds = Field(0.25, gt=0, description="Longest wait for Redis before it counts as away.")
+    when_away: Literal["admit", "refuse"] = Field(
+        "admit", description="Redis is away: `admit` lets requests through and counts them, `refuse` answers 503."
+    )
+    refresh: Seconds = Field(
+        2.0, gt=0, description="How often limits and tenants are read anew: the longest time until a change acts."
+    )
+    defaults: DefaultLimits = DefaultLimits()
+
+    @model_validator(mode="after")
+    def _no_password(self) -> Self:
+        if self.redis and re.search(r"://[^/@]*:[^/@]+@", self.redis):
+            raise ValueError("redis: no password here; put it into CLINSERVE_REDIS_PASSWORD")
+        return self
+
+
+class Usage(Section):
+    """The usage ledger."""
+
+    enabled: bool = Field(True, description="Keep a record of each admitted request.")
+    flush: Seconds = Field(1.0, gt=0, description="How often it is written: the most that a crash can lose.")
+
+
+class Audit(Section):
+    """The audit log."""
+
+    enabled: bool = Field(True, description="Keep a hash-chained record of each inference and administrative act.")
+    when_away: Literal["refuse", "continue"] = Field(
+        "refuse",
+        description="It cannot be written: `refuse` answers 503 to new requests, `continue` serves and counts.",
+    )
+    grace: Seconds = Field(5.0, description="How long writing may fail before `refuse` refuses.")
+    flush: Seconds = Field(1.0, gt=0, description="How often it is written and signed: the most that a crash can lose.")
+    witness: Seconds = Field(60.0, gt=0, description="How often each writer records where the others' chains end.")
 
 
 class Telemetry(Section):
@@ -221,10 +342,21 @@ class Limits(Section):
     max_stop: int = Field(16, ge=0, description="Stop sequences.")
     max_tools: int = Field(128, ge=0, description="Tools.")
     max_schema: Bytes = Field(64 * 2**10, description="Size of a JSON schema or of one tool's parameters.")
+    answer_allowance: int = Field(
+        1024, ge=1, description="Tokens reserved for an answer when neither request nor deployment sets max_tokens."
+    )
     max_schema_depth: int = Field(24, ge=1, description="Nesting of such a schema: deep ones make grammars explode.")
     max_in_flight: int = Field(
         256, ge=1, description="Requests of this deployment in one gateway replica; above it, 429."
     )
+
+
+class Price(Section):
+    """What a million tokens cost, in a currency of yours; for the usage ledger."""
+
+    prompt: Decimal = Field(Decimal(0), ge=0, description="Prompt tokens that were computed.")
+    cached: Decimal = Field(Decimal(0), ge=0, description="Prompt tokens that the KV cache held.")
+    completion: Decimal = Field(Decimal(0), ge=0, description="Answer tokens.")
 
 
 class Deployment(Section):
@@ -235,6 +367,7 @@ class Deployment(Section):
     engine: Engine
     replicas: int = Field(1, ge=1, description="Engine replicas.")
     limits: Limits = Limits()
+    price: Price | None = Field(None, description="Default: usage has no cost.")
 
     @model_validator(mode="after")
     def _vllm_needs_a_model(self) -> Self:
@@ -256,8 +389,13 @@ class Settings(Section):
 
     server: Server = Server()
     gateway: Gateway = Gateway()
+    secrets: Vault = Vault()
     keys: Keys = Keys()
+    identity: Identity = Identity()
     database: Database = Database()
+    quotas: Quotas = Quotas()
+    usage: Usage = Usage()
+    audit: Audit = Audit()
     telemetry: Telemetry = Telemetry()
     deployments: tuple[Deployment, ...] = Field(min_length=1, description="The models that are served.")
 
@@ -269,6 +407,8 @@ class Settings(Section):
         vllm = [d.name for d in self.deployments if d.engine.kind == "vllm"]
         if self.server.runtime == "process" and vllm:
             raise ValueError(f"server.runtime: 'process' cannot run vLLM ({', '.join(vllm)}); use 'ray'")
+        if self.gateway.replicas > 1 and not self.quotas.redis:
+            raise ValueError("gateway.replicas: several replicas need quotas.redis, or each would count for itself")
         return self
 
     @property

@@ -18,6 +18,7 @@ from serving.engines.http import Endpoints
 from serving.gateway.app import create_app
 from serving.gateway.catalog import Catalog
 from serving.gateway.middleware import RequestId, UntilClientLeaves
+from serving.tenants.limits import PolicyBook
 from tests.local import Site, Tree
 
 OpenSite = Callable[..., Site]
@@ -30,6 +31,8 @@ hypothesis.settings.load_profile("busy machine")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A state directory with a migrated database and a key in it, to be copied; and the key."""
     state = tmp_path_factory.mktemp("installed")
+    with assembly.open_office(settings_of(state)) as office:
+        office.administration.ensure_tenant("ward")
     _, secret = assembly.build_keyring(settings_of(state)).mint("ward", "tests")
     return state, secret.reveal()
 
@@ -45,12 +48,14 @@ def site(tmp_path: Path, installed: tuple[Path, str]) -> OpenSite:
         state = tmp_path / "state"
         shutil.copytree(template, state, dirs_exist_ok=True)
         settings = settings_of(state, **changes)
-        if engine is None:
-            return Site(assembly.process_app(settings), settings, key)
         parts = assembly.build_parts(settings, no_replicas)
-        (deployment,) = parts.catalog
-        catalog = Catalog([replace(deployment, engine=engine)], created=parts.catalog.created)
-        return Site(UntilClientLeaves(RequestId(create_app(replace(parts, catalog=catalog)))), settings, key)
+        for part in parts.background:
+            if isinstance(part, PolicyBook):
+                part.refresh()  # as the lifespan does, which most tests do without
+        if engine is not None:
+            (deployment,) = parts.catalog
+            parts = replace(parts, catalog=Catalog([replace(deployment, engine=engine)], created=parts.catalog.created))
+        return Site(UntilClientLeaves(RequestId(create_app(parts))), settings, key)
 
     return open_site
 

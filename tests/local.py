@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serving.app import request_log_file
-from serving.engines.engine import EngineRequest
+from serving.engines.engine import EngineRequest, Tally
 from serving.settings import Settings
 
 Tree = dict[str, Any]
@@ -97,7 +97,9 @@ class RecordingEngine:
 
     items: tuple[bytes, ...] = (WHOLE,)
     error: BaseException | None = None
+    tally: Tally | None = None
     asked: list[EngineRequest] = field(default_factory=list)
+    reckoned: list[str] = field(default_factory=list)
     closed: bool = False
 
     async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
@@ -106,6 +108,10 @@ class RecordingEngine:
             yield item
         if self.error:
             raise self.error
+
+    async def reckon(self, request_id: str) -> Tally | None:
+        self.reckoned.append(request_id)
+        return self.tally
 
     async def ready(self) -> bool:
         return True

@@ -85,7 +85,8 @@ async def test_every_limit_of_the_settings_is_kept(site: OpenSite) -> None:
         error_of(await client.post(PATH, json=chat(**fields)), 400, "invalid_request")
     response = await client.post("/v1/completions", json={"model": "echo", "prompt": ["a", "b"]})
     error_of(response, 400, "invalid_request")
-    assert len(beyond) + 2 == len(limits) and not engine.asked  # max_in_flight is tested in gateway/test_chat.py
+    # max_in_flight is tested in gateway/test_chat.py, answer_allowance in gateway/test_catalog.py
+    assert len(beyond) + 3 == len(limits) and not engine.asked
     assert (await client.post(PATH, json=chat(max_tokens=1, n=1, stop=["a"], tools=[tool]))).status_code == 200
 
 
@@ -97,6 +98,8 @@ async def vllm_gateway(state: Path) -> AsyncIterator[tuple[Callable[[str], Await
     keyring = build_keyring(settings)
     async with stub(writing(WHOLE)) as running:
         parts = build_parts(settings, lambda name: FixedEndpoint(running.url))
+        for tenant in ("ward", "lab"):
+            parts.administration.ensure_tenant(tenant)
         app = RequestId(create_app(parts))
 
         async def ask(tenant: str) -> None:

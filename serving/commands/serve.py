@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
@@ -24,9 +25,14 @@ from serving.errors import InvalidRequest
 from serving.settings import Settings
 from serving.tenants.keys import Secret, utcnow
 
+if TYPE_CHECKING:
+    from serving.deployments.cluster import LocalCluster
+
 _VLLM_CPU_GIB = 3.5
 """What a small vLLM replica on CPU takes beside its KV cache (measured 3.3)."""
 DEMO_TENANT = "demo"
+DEFAULT_TENANT = "default"
+ADMIN_KEY = "CLINSERVE_ADMIN_KEY"
 
 
 class CannotStart(Exception):
@@ -38,6 +44,7 @@ def serve(settings: Settings) -> None:
     progress = Progress()
     check_machine(settings)
     signal.signal(signal.SIGTERM, _interrupt)
+    prepare(settings, progress)
     key = demo_key(settings)
     for stale in app.metrics_dir(settings).glob("*.db"):  # of an earlier run: its processes are gone
         stale.unlink()
@@ -77,6 +84,28 @@ def memory_needed(settings: Settings) -> float:
     return need
 
 
+def prepare(settings: Settings, progress: Progress) -> None:
+    """Register the tenants that the configuration names, and see to it that there is an administrator."""
+    with app.open_office(settings) as office:
+        named = {DEFAULT_TENANT} | ({DEMO_TENANT} if settings.keys.demo_key_file else set())
+        for issuer in settings.identity.issuers:
+            named |= {issuer.tenant} if issuer.tenant else set(issuer.tenants.values())
+        for tenant in sorted(named):
+            office.administration.ensure_tenant(tenant)
+        if given := os.environ.get(ADMIN_KEY):
+            office.administration.adopt_admin(Secret(given.strip()))
+        elif settings.keys.admin_key_file and (secret := office.administration.bootstrap()):
+            file = settings.server.state_dir / settings.keys.admin_key_file
+            _keep(secret, file)
+            progress.console.print(f"  The first administrator's key is in {file}", highlight=False)
+
+
+def _keep(secret: Secret, file: Path) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(secret.reveal() + "\n")
+
+
 def demo_key(settings: Settings) -> str | None:
     """The key in `keys.demo_key_file`, made on the first start. None where no such file is configured."""
     if settings.keys.demo_key_file is None:
@@ -91,9 +120,7 @@ def demo_key(settings: Settings) -> str | None:
         if known.status(utcnow()) == "active":
             return text
     _, secret = keyring.mint(DEMO_TENANT, "demo")
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        out.write(secret.reveal() + "\n")
+    _keep(secret, file)
     return secret.reveal()
 
 
@@ -155,9 +182,19 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with progress.step("Stopped"):
-            cluster.stop()
+        _stop(cluster, settings, progress)
+
+
+def _stop(cluster: LocalCluster, settings: Settings, progress: Progress) -> None:
+    """Let running answers end and the gateway write its books; a second Ctrl-C does not wait for them."""
+    try:
+        with progress.step("Answers ended, books written"):
+            cluster.drain(app.GATEWAY_APP, answers=settings.server.stop_timeout, books=app.BOOKS_SECONDS)
+    except KeyboardInterrupt:
+        pass
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with progress.step("Stopped"):
+        cluster.stop()
 
 
 def _cpus_reserved(settings: Settings) -> float:

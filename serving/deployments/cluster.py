@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,11 +108,29 @@ class LocalCluster:
                 raise TimeoutError(f"{', '.join(sorted(waiting))} did not start in {timeout:.0f} s")
             time.sleep(0.25)
 
+    def drain(self, application: str, *, answers: float, books: float) -> None:
+        """Stop one application in order: no new requests, then what runs in it ends, then it closes what it opened.
+
+        answers, books: seconds. Answers that take longer are cut at the engine, so that each still ends with an error
+        event and is charged; the application then has `books` seconds to write what it holds.
+        """
+        from ray import serve
+
+        ender = threading.Thread(target=lambda: _quietly(lambda: serve.delete(application)), daemon=True)
+        ender.start()
+        ender.join(answers)
+        if ender.is_alive():
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.name().startswith("VLLM"):
+                        process.kill()
+            ender.join(books)
+
     def stop(self) -> None:
         """Stop every process that was started.
 
-        Ray is shut down whole, without serve.shutdown() first: that waits half a minute for replicas that nobody will
-        ask again. Engines and HAProxy are children of Ray's workers and outlive them, so the tree is swept.
+        Ray is shut down whole, without serve.shutdown() first: that waits for replicas that nobody will ask again.
+        Engines and HAProxy are children of Ray's workers and outlive them, so the tree is swept.
         """
         family = psutil.Process().children(recursive=True)
         ender = threading.Thread(target=_shut_down, daemon=True)
@@ -128,8 +146,12 @@ class LocalCluster:
 def _shut_down() -> None:
     import ray
 
+    _quietly(ray.shutdown)
+
+
+def _quietly(end: Callable[[], None]) -> None:
     with contextlib.suppress(Exception):  # whatever fails here, the processes are killed next
-        ray.shutdown()
+        end()
 
 
 def reason_in(text: str) -> str:

@@ -21,6 +21,9 @@ SWITCHES = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.deployments.http_middleware.middlewares",
     # The controller's loop: ten rounds a second are a twentieth of a core, for changes that come a few times a day.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    # A replica that stops goes on for so long, until HAProxy has taken it off its list; 30 s are meant for the cloud's
+    # load balancers.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     # Ray runs its workers at nice 15, behind everything else on the machine; here they are what the machine is for.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

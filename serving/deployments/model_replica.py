@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.deployments.naming import SECRET_HEADER
-from serving.secrets import Secrets
+from serving.deployments.tallies import Tallies
 from serving.settings import Deployment, VllmEngine
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ray.serve.llm import LLMConfig
 
 _SECRET_HEADER = SECRET_HEADER.encode()
 _STOP_SECONDS = 1.0
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/models", "/health"})
+_USAGE_PATH = "/usage/"
 
 
 class ModelReplica:
@@ -30,7 +31,9 @@ class ModelReplica:
     command line and every gateway ten seconds.
     """
 
-    async def __init__(self, deployment: Deployment, state_dir: Path) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, deployment: Deployment, engine_secret: Callable[[], str]
+    ) -> None:
         from ray.serve.llm import LLMServer
 
         class Server(LLMServer):  # type: ignore[misc]
@@ -40,16 +43,18 @@ class ModelReplica:
 
         if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
-        self._secret = Secrets.load(state_dir).engine
+        self._secret = await asyncio.to_thread(engine_secret)
         config = llm_config(deployment)
         # Off: Ray's own download of the weights, in a process that imports vLLM once more. vLLM loads directories and
         # Hugging Face ids itself, at the pinned revision, which Ray's download would not look at.
         config.get_or_create_callback().ctx.run_init_node = False
         self._server = Server.sync_init(config)
         await self._server.start()
+        self._tallies = Tallies()
+        self._tallies.watch(self._server.engine._engine_client.output_processor)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret)
+        return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret, self._tallies)
 
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces the replica."""
@@ -61,21 +66,28 @@ class EngineDoor:
 
     The engine shares the gateway's port under /_engine/NAME, and vLLM has routes that pause it or load weights;
     its own key check leaves those open. So: the internal secret, compared in constant time, and a list of routes.
+    One route is the door's own: /usage/REQUEST_ID tells what a request has cost.
     """
 
-    def __init__(self, app: ASGIApp, secret: str) -> None:
+    def __init__(self, app: ASGIApp, secret: str, tallies: Tallies) -> None:
         if not secret:
             raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app
         self._secret = secret.encode()
+        self._tallies = tallies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._may_enter(scope):
-            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
-            await send({"type": "http.response.body", "body": b""})
-            return None
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if not self._knows_secret(scope):
+                return await _send(send, 404)
+            if path.startswith(_USAGE_PATH):
+                tally = await self._tallies.of(path.removeprefix(_USAGE_PATH))
+                return await (_send(send, 404) if tally is None else _send(send, 200, json.dumps(tally).encode()))
+            if path not in _OPEN_ROUTES:
+                return await _send(send, 404)
         await self._let_it_end(asyncio.ensure_future(self._app(scope, receive, send)))
 
     async def _let_it_end(self, answer: asyncio.Future[None]) -> None:
@@ -92,10 +104,15 @@ class EngineDoor:
             answer.cancel()
             raise
 
-    def _may_enter(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+    def _knows_secret(self, scope: Scope) -> bool:
         given = next((value for name, value in scope["headers"] if name == _SECRET_HEADER), b"")
-        return hmac.compare_digest(given, self._secret) and path in _OPEN_ROUTES
+        return hmac.compare_digest(given, self._secret)
+
+
+async def _send(send: Send, status: int, body: bytes = b"") -> None:
+    headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def llm_config(deployment: Deployment) -> LLMConfig:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serving.engines.engine import EngineRequest
+from serving.engines.engine import EngineRequest, Tally
 from serving.errors import ContextTooLong, EngineFailed, EngineUnavailable
 from serving.protocol import sse
+
+
+_UNRECKONED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class EchoEngine:
         self._inter_token = inter_token
         self._max_model_len = max_model_len
         self._failures = failures
+        self._ended_early: OrderedDict[str, Tally] = OrderedDict()
         self.running = 0
 
     async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
@@ -61,6 +66,7 @@ class EchoEngine:
             request, prompt_tokens=len(words), words=words[:limit], finish="length" if limit < len(words) else "stop"
         )
         self.running += 1
+        generated = 0
         try:
             await asyncio.sleep(self._first_token)
             for position in range(len(answer.words)):
@@ -68,14 +74,29 @@ class EchoEngine:
                     await self._fail(failure)
                 if position:
                     await asyncio.sleep(self._inter_token)
+                generated = position + 1
                 if request.stream:
                     yield answer.event(position)
             if request.stream:
                 yield answer.finish_event() + answer.usage_event() + sse.DONE
             else:
                 yield answer.whole()
+        except BaseException:
+            self._note(request, answer.prompt_tokens, generated)
+            raise
         finally:
             self.running -= 1
+
+    def _note(self, request: EngineRequest, prompt: int, generated: int) -> None:
+        """Keep what an answer that ends early has cost: as in vLLM, a prompt counts with its first token."""
+        self._ended_early[request.request_id] = Tally(
+            prompt=prompt if generated else 0, cached=0, completion=generated * (request.body.get("n") or 1)
+        )
+        while len(self._ended_early) > _UNRECKONED:
+            self._ended_early.popitem(last=False)
+
+    async def reckon(self, request_id: str) -> Tally | None:
+        return self._ended_early.pop(request_id, None)
 
     async def _fail(self, failure: PlannedFailure) -> None:
         if failure.action == "stall":

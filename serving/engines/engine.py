@@ -24,6 +24,15 @@ class EngineRequest:
     cache_salt: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Tokens that an engine counted for one request. cached is the part of prompt that its KV cache already held."""
+
+    prompt: int
+    cached: int
+    completion: int
+
+
 class Engine(Protocol):
     """Contract, checked for every implementation by tests/engines/test_engine_contract.py:
 
@@ -37,6 +46,14 @@ class Engine(Protocol):
     """
 
     def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]: ...
+
+    async def reckon(self, request_id: str) -> Tally | None:
+        """What an answer that ended early has cost, by the engine's own count; None if the engine does not know.
+
+        An answer that ends early has no usage, and the engine has generated more than what arrived. Asked at most once,
+        after the generator was closed or raised. Never raises; bounded to a few seconds.
+        """
+        ...
 
     async def ready(self) -> bool:
         """Would a request be served now? Never raises; bounded to a few seconds."""

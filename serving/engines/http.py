@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import json
 import re
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
 import aiohttp
 
-from serving.engines.engine import EngineRequest
+from serving.engines.engine import EngineRequest, Tally
 from serving.errors import (
     ContextTooLong,
     EngineFailed,
@@ -27,6 +28,8 @@ from serving.protocol import sse
 
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _READY_SECONDS = 3.0
+_RECKON_SECONDS = 4.0
+_UNRECKONED = 4096
 _RETRY_AFTER = 2.0
 # vLLM's two wordings; the number is the only thing taken over from them.
 _TOO_LONG = re.compile(r"maximum context length (?:is|of) (\d+)|max_model_len=\D*(\d+)", re.IGNORECASE)
@@ -56,8 +59,9 @@ class HttpEngine:
     """An Engine that forwards to an OpenAI-compatible endpoint and hands its bytes on.
 
     model: the name that the endpoint knows. headers: sent with every request (the internal secret, a key).
-    salted: the endpoint is vLLM, so each request carries its tenant's cache_salt. ready_path: answers 200 when the
-    endpoint can serve; vLLM's /v1/models does so even when its engine is dead. Times in seconds.
+    ours: the endpoint is one of our vLLM replicas, so each request carries its tenant's cache_salt, and the replica
+    tells what a request has cost (deployments/tallies.py). ready_path: answers 200 when the endpoint can serve; vLLM's
+    /v1/models does so even when its engine is dead. Times in seconds.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class HttpEngine:
         *,
         model: str,
         headers: Mapping[str, str] | None = None,
-        salted: bool = False,
+        ours: bool = False,
         ready_path: str = "/v1/models",
         connect_timeout: float = 3.0,
         first_token_timeout: float = 120.0,
@@ -76,13 +80,15 @@ class HttpEngine:
         self._endpoints = endpoints
         self._model = model
         self._headers = dict(headers or {})
-        self._salted = salted
+        self._ours = ours
         self._ready_path = ready_path
         self._connect_timeout = connect_timeout
         self._first_token_timeout = first_token_timeout
         self._idle_timeout = idle_timeout
         self._answer_timeout = answer_timeout
         self._session: aiohttp.ClientSession | None = None
+        self._unfinished: OrderedDict[str, str] = OrderedDict()
+        """Where requests were sent whose answers have not been read to their end, the oldest first."""
 
     async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         response = await self._send(request)
@@ -92,12 +98,13 @@ class HttpEngine:
             async with contextlib.aclosing(blocks):
                 async for block in blocks:
                     yield block
+            self._unfinished.pop(request.request_id, None)
         finally:
             response.close()
 
     async def _send(self, request: EngineRequest) -> aiohttp.ClientResponse:
         body = request.body | {"model": self._model}
-        if self._salted:
+        if self._ours:
             body["cache_salt"] = request.cache_salt
         try:
             payload = json.dumps(body, allow_nan=False).encode()
@@ -109,16 +116,20 @@ class HttpEngine:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=silence)
         # A replica that has just gone is still in the routing table for a moment. Nothing was sent, so ask again.
         for _ in range(2):
-            url = await self._endpoints.pick() + _PATHS[request.operation]
+            url = await self._endpoints.pick()
+            self._remember(request.request_id, url)
+            path = url + _PATHS[request.operation]
             try:
-                response = await self._client().post(url, data=payload, headers=headers, timeout=timeout)
+                response = await self._client().post(path, data=payload, headers=headers, timeout=timeout)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                self._unfinished.pop(request.request_id, None)
                 continue
             except TimeoutError as error:
                 raise EngineTimeout(retry_after=_RETRY_AFTER) from error
             except (aiohttp.ClientError, OSError) as error:
                 raise EngineUnavailable(retry_after=_RETRY_AFTER) from error
             if response.status != 200:
+                self._unfinished.pop(request.request_id, None)
                 raise await _refusal(response)
             return response
         raise EngineUnavailable(retry_after=_RETRY_AFTER)
@@ -157,6 +168,25 @@ class HttpEngine:
         except (aiohttp.ClientError, OSError) as error:
             # Nothing has reached the client: it may repeat, so this is "unavailable", not "failed".
             raise EngineUnavailable(retry_after=_RETRY_AFTER) from error
+
+    def _remember(self, request_id: str, url: str) -> None:
+        if not self._ours:
+            return
+        self._unfinished[request_id] = url
+        while len(self._unfinished) > _UNRECKONED:
+            self._unfinished.popitem(last=False)
+
+    async def reckon(self, request_id: str) -> Tally | None:
+        url = self._unfinished.pop(request_id, None)
+        if url is None:
+            return None
+        try:
+            async with asyncio.timeout(_RECKON_SECONDS):
+                url = f"{url.removesuffix('/v1')}/usage/{request_id}"
+                async with self._client().get(url, headers=self._headers) as response:
+                    return Tally(**json.loads(await response.read())) if response.status == 200 else None
+        except (TimeoutError, ValueError, TypeError, aiohttp.ClientError, OSError):
+            return None
 
     async def ready(self) -> bool:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,9 +13,12 @@ from starlette.middleware import Middleware
 from serving import __version__
 from serving.errors import InvalidRequest, MethodNotAllowed, ServingError, UnknownRoute
 from serving.gateway import chat, health, models
+from serving.gateway.admin import routes as administration
 from serving.gateway.failure import response_of
 from serving.gateway.middleware import BodyLimit, Recorded
 from serving.gateway.parts import Parts
+from serving.gateway.ratelimits import headers_of
+from serving.tenants.quotas import QuotaExceeded
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -23,9 +26,13 @@ def create_app(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        for deployment in parts.catalog:
-            await deployment.engine.close()
+        async with AsyncExitStack() as stack:
+            for deployment in parts.catalog:
+                stack.push_async_callback(deployment.engine.close)
+            for part in parts.background:
+                stack.push_async_callback(part.close)
+                await part.start()
+            yield
 
     app = FastAPI(
         title="clinserve",
@@ -36,7 +43,7 @@ def create_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
         middleware=[
             Middleware(
-                Recorded, metrics=parts.metrics, log=parts.log
+                Recorded, metrics=parts.metrics, log=parts.log, books=parts.books
             ),  # outermost: sees every status, also of the next
             Middleware(BodyLimit, limit=parts.max_body),
         ],
@@ -47,7 +54,7 @@ def create_app(parts: Parts) -> FastAPI:
         },
     )
     app.state.parts = parts
-    for router in (chat.router, models.router, health.router):
+    for router in (chat.router, models.router, administration.router, health.router):
         app.include_router(router)
     return app
 
@@ -55,6 +62,8 @@ def create_app(parts: Parts) -> FastAPI:
 async def _answer(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
     request.state.record.outcome = error.code
+    if isinstance(error, QuotaExceeded):
+        request.state.record.headers |= headers_of(error)
     return response_of(error)
 
 

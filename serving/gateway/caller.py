@@ -1,4 +1,4 @@
-"""Who a request is from. A route with `caller: SignedIn` in its signature needs a key; one without it is public."""
+"""Who a request is from. A route with `caller: SignedIn` needs a key or a token; one without is public."""
 
 from __future__ import annotations
 
@@ -7,25 +7,50 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from serving.errors import InvalidKey
-from serving.gateway.parts import parts_of
-from serving.tenants.keys import Caller
+from serving.gateway.parts import Parts, parts_of
+from serving.tenants.callers import Caller
+from serving.tenants.keys import is_key_text
+from serving.tenants.tokens import looks_like_token
 
 
 async def identify(request: Request) -> Caller:
-    """The caller of the request's key: `api-key` first, then a bearer token (azure-wire-format, rule 1).
+    """The caller of the request's credential, allowed from where it comes.
 
-    Raises InvalidKey, StoreUnavailable.
+    `api-key` first, then the bearer value, which may be a key: only what is none is taken for a token
+    (azure-wire-format, rule 1). Raises InvalidKey, InvalidToken, NoRole, NetworkNotAllowed, TenantDisabled,
+    StoreUnavailable, IdentityUnavailable.
     """
+    parts, record = parts_of(request), request.state.record
+    caller = await _holder(request, parts)
+    record.tenant, record.key_id, record.key_name = caller.tenant, caller.key_id, caller.key_name
+    record.address = client_address(request, parts.proxies) or ""
+    parts.check_tenant(caller.tenant)
+    caller.check_network(record.address)
+    return caller
+
+
+async def _holder(request: Request, parts: Parts) -> Caller:
     text = request.headers.get("api-key")
-    if not text:
-        scheme, _, value = request.headers.get("authorization", "").partition(" ")
-        text = value.strip() if scheme.lower() == "bearer" else ""
+    if text:
+        return await parts.keyring.identify(text)
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    text = value.strip() if scheme.lower() == "bearer" else ""
     if not text:
         raise InvalidKey
-    caller = await parts_of(request).keyring.identify(text)
-    record = request.state.record
-    record.tenant, record.key_id = caller.tenant, caller.key_id
-    return caller
+    if not is_key_text(text) and looks_like_token(text):
+        return await parts.tokens.identify(text)
+    return await parts.keyring.identify(text)
+
+
+def client_address(request: Request, proxies: int) -> str | None:
+    """Where the client is, when `proxies` of our own stand before us, each adding its peer to X-Forwarded-For.
+
+    Counted from our end: what a client writes into the header itself stands further left and is not believed.
+    """
+    peer = request.client.host if request.client else ""
+    chain = [part.strip() for value in request.headers.getlist("x-forwarded-for") for part in value.split(",")]
+    chain.append(peer)
+    return chain[-1 - proxies] if len(chain) > proxies else None
 
 
 SignedIn = Annotated[Caller, Depends(identify)]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from serving.engines.engine import Engine, EngineRequest
-from serving.errors import ForbiddenField, InvalidRequest, UnknownDeployment
+from serving.errors import DeploymentNotAllowed, ForbiddenField, InvalidRequest, UnknownDeployment
+from serving.gateway.estimate import TokenEstimate
 from serving.protocol import openai
 from serving.protocol.openai import ChatRequest, CompletionRequest
+from serving.tenants.callers import Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class RequestLimits:
     max_tools: int = 128
     max_schema: int = 64 * 2**10
     max_schema_depth: int = 24
+    answer_allowance: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Deployment:
     engine: Engine
     limits: RequestLimits
     notice: str | None = None
+    revision: str = ""
+    estimate: TokenEstimate = field(default_factory=TokenEstimate)
 
     def tidy(self, request: ChatRequest | CompletionRequest, *, request_id: str, cache_salt: str) -> EngineRequest:
         """Turn what the caller sent into what the engine gets: listed fields within the limits, and nothing else.
@@ -54,12 +59,24 @@ class Deployment:
         self._check_amounts(request)
         self._check_schemas(request)
         return EngineRequest(
-            operation="chat" if isinstance(request, ChatRequest) else "completions",
+            operation=request.operation,
             body=self._body(request),
             stream=bool(request.stream),
             request_id=request_id,
             cache_salt=cache_salt,
         )
+
+    def tokens_of(self, request: EngineRequest) -> int:
+        """What the request may take at most, as far as one can know: its prompt, and its answers' allowance."""
+        body = request.body
+        allowed = body.get("max_completion_tokens") or body.get("max_tokens") or self.limits.answer_allowance
+        prompt = body.get("prompt")
+        prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
+        return self.estimate.prompt(body) + allowed * (body.get("n") or 1) * prompts
+
+    def learn(self, request: EngineRequest, prompt_tokens: int) -> None:
+        """The engine counted the prompt: the next estimate is better."""
+        self.estimate.learn(request.body, prompt_tokens)
 
     def _body(self, request: ChatRequest | CompletionRequest) -> dict[str, Any]:
         body = request.model_dump(exclude_unset=True, exclude_none=True, exclude={"user", *(request.model_extra or {})})
@@ -111,15 +128,23 @@ class Catalog:
         self.created = created
         """Unix time that model cards show."""
 
-    def resolve(self, name: str | None) -> Deployment:
-        """The deployment of that name. Raises UnknownDeployment with the nearest real name, not with the given."""
+    def resolve(self, name: str | None, caller: Caller) -> Deployment:
+        """The deployment of that name. Raises UnknownDeployment with the nearest real name, not with the given, and
+        DeploymentNotAllowed.
+        """
         if name is None:
             raise InvalidRequest("'model' is missing: name a deployment. GET /v1/models lists them.", param="model")
         if deployment := self._deployments.get(name):
+            if not caller.may_call(name):
+                raise DeploymentNotAllowed(f"This key may not call the deployment '{name}'.", param="model")
             return deployment
-        near = difflib.get_close_matches(name[:64], self._deployments, n=1)
+        near = difflib.get_close_matches(name[:64], [d for d in self._deployments if caller.may_call(d)], n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UnknownDeployment(f"There is no deployment of this name.{hint} GET /v1/models lists them.", param="model")
+
+    def open_to(self, caller: Caller) -> list[Deployment]:
+        """What the caller may call."""
+        return [deployment for deployment in self if caller.may_call(deployment.name)]
 
     def __iter__(self) -> Iterator[Deployment]:
         return iter(self._deployments.values())

@@ -10,11 +10,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from serving.gateway.body import described_by, read_as
+from serving.gateway.books import parameters_of
 from serving.gateway.caller import SignedIn
 from serving.gateway.parts import Gateway
 from serving.gateway.stream import EventStream, settled, started, whole
 from serving.protocol.openai import ChatRequest, CompletionRequest
-from serving.tenants.keys import Caller
+from serving.tenants.callers import Caller
 
 router = APIRouter(tags=["inference"])
 
@@ -36,16 +37,21 @@ async def completions(caller: SignedIn, body: CompletionBody, gateway: Gateway, 
 
 async def answer(body: ChatRequest | CompletionRequest, caller: Caller, gateway: Gateway, request: Request) -> Response:
     """One request: find the deployment, admit it, run it, answer, settle."""
+    caller.require("inference")  # 403 RoleMissing
     record = request.state.record
-    deployment = gateway.catalog.resolve(body.model)  # 404 UnknownDeployment
-    record.about(deployment.name, "chat" if isinstance(body, ChatRequest) else "completions", stream=bool(body.stream))
+    deployment = gateway.catalog.resolve(body.model, caller)  # 404 UnknownDeployment, 403
+    record.about(deployment.name, body.operation, stream=bool(body.stream), revision=deployment.revision)
     gateway.metrics.entered(deployment.name)
     tidied = deployment.tidy(  # 400 ForbiddenField, InvalidRequest
         body, request_id=record.request_id, cache_salt=gateway.cache_salt_of(caller.tenant)
     )
-    lease = await gateway.quotas.reserve(caller, deployment.name)  # 429 TooManyRequests
+    record.parameters = parameters_of(tidied.body)
+    lease = await gateway.admission.reserve(  # 429 with a true Retry-After; 503 when it could not be audited
+        caller, deployment.name, request_id=record.request_id, tokens=deployment.tokens_of(tidied)
+    )
+    settlement = gateway.settlements.open(record, lease, deployment, tidied)
     blocks = deployment.engine.answer(tidied)  # nothing has started yet
-    blocks = settled(blocks, lease, record, hide_usage=not body.wants_usage)  # pays and records, however it ends
+    blocks = settled(blocks, settlement, hide_usage=not body.wants_usage)  # pays and records, however it ends
     if not body.stream:
         return await whole(blocks)
     first = await started(blocks)  # 503, 504, while a status can still be sent

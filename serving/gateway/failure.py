@@ -11,8 +11,12 @@ from serving.errors import ServingError
 
 
 def body_of(error: ServingError) -> dict[str, Any]:
-    """OpenAI's envelope; all four fields always (azure-wire-format, part 5)."""
-    return {"error": {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}}
+    """OpenAI's envelope, all four fields always (azure-wire-format, part 5); or the error's own, where Azure's clients
+    look for another (part 1.3).
+    """
+    return error.azure_body() or {
+        "error": {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}
+    }
 
 
 def response_of(error: ServingError) -> JSONResponse:

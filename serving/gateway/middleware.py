@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BodyTooLarge, ServingError
+from serving.gateway.books import Books
 from serving.gateway.failure import response_of
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
@@ -89,12 +90,13 @@ class RequestId:
 
 
 class Recorded:
-    """Keeps what is known about each request and writes it at its end, whatever that is: metrics and a log line."""
+    """Keeps what is known about each request and writes it at its end, whatever that is: metrics, a log line, books."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: RequestLog) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: RequestLog, books: Books) -> None:
         self._app = app
         self._metrics = metrics
         self._log = log
+        self._books = books
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -109,6 +111,8 @@ class Recorded:
             if message["type"] == "http.response.start":
                 responding = True
                 record.status = message["status"]
+                if record.headers:
+                    MutableHeaders(scope=message).update(record.headers)
             await send(message)
 
         try:
@@ -133,9 +137,16 @@ class Recorded:
         record.route = getattr(route, "path", "other")
         if record.deployment:
             self._metrics.left(record.deployment)
+        if record.reckoning is None:
+            self._write(record)
+        else:  # what it cost is still being asked of the engine
+            record.reckoning.add_done_callback(lambda _: self._write(record))
+
+    def _write(self, record: RequestRecord) -> None:
         self._metrics.finished(record)
         if record.route not in QUIET_ROUTES:
             self._log.finished(record)
+        self._books.enter(record)
 
 
 class BodyLimit:

@@ -14,14 +14,14 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models")
 async def list_models(caller: SignedIn, gateway: Gateway) -> ModelList:
-    """The deployments that can be called."""
-    return ModelList(data=[_card(deployment, gateway.catalog) for deployment in gateway.catalog])
+    """The deployments that the caller may call."""
+    return ModelList(data=[_card(deployment, gateway.catalog) for deployment in gateway.catalog.open_to(caller)])
 
 
 @router.get("/v1/models/{name}")
 async def get_model(name: str, caller: SignedIn, gateway: Gateway) -> ModelCard:
     """One deployment."""
-    return _card(gateway.catalog.resolve(name), gateway.catalog)
+    return _card(gateway.catalog.resolve(name, caller), gateway.catalog)
 
 
 def _card(deployment: Deployment, catalog: Catalog) -> ModelCard:

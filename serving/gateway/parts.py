@@ -4,29 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog
+from serving.gateway.settlement import Settlements
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
+from serving.tenants.administration import Administration
+from serving.tenants.admission import Admission
+from serving.tenants.callers import Caller
 from serving.tenants.keys import Keyring
-from serving.tenants.quotas import Quotas
+from serving.tenants.limits import Limits, Subject
+
+
+class Tokens(Protocol):
+    """Bearer tokens of identity providers (tenants/tokens.py)."""
+
+    async def identify(self, text: str) -> Caller: ...
+
+
+class Running(Protocol):
+    """What runs beside the requests: writers, refreshers, settlers."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """cache_salt_of: tenant to KV-cache namespace. max_body: bytes."""
+    """check_tenant: raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace.
+    max_body: bytes. proxies: how many between the client and this process. background: started in this order, closed in
+    the other.
+    """
 
     catalog: Catalog
     keyring: Keyring
-    quotas: Quotas
+    tokens: Tokens
+    check_tenant: Callable[[str], None]
+    limits_of: Callable[[Subject], Limits]
+    admission: Admission
+    settlements: Settlements
+    books: Books
+    administration: Administration
     metrics: Metrics
     log: RequestLog
     cache_salt_of: Callable[[str], str]
     max_body: int
+    proxies: int
+    background: tuple[Running, ...]
 
 
 def parts_of(connection: HTTPConnection) -> Parts:

@@ -15,26 +15,30 @@ import json
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import EngineFailed, ServingError
+from serving.gateway.digests import Digests
 from serving.gateway.failure import body_of
+from serving.gateway.settlement import Settlement
 from serving.protocol import sse
 from serving.telemetry.record import RequestRecord
-from serving.tenants.quotas import Lease, Usage
+from serving.tenants.quotas import Usage
 
 Blocks = AsyncGenerator[bytes, None]
 _has_usage = re.compile(rb'"usage": ?\{').search  # not of null, which some engines put into every event
 
 
-async def settled(blocks: Blocks, lease: Lease, record: RequestRecord, *, hide_usage: bool) -> Blocks:
-    """Pass the answer on and, however it ends, settle the lease and fill in the record.
+async def settled(blocks: Blocks, settlement: Settlement, *, hide_usage: bool) -> Blocks:
+    """Pass the answer on and, however it ends, settle it and fill in the record.
 
     hide_usage: the client of this stream did not ask for the usage event, so it is taken out.
     """
-    meter = _Meter(record, hide_usage=hide_usage)
+    record = settlement.record
+    meter = _Meter(record, settlement.digests, hide_usage=hide_usage)
     record.outcome = ServingError.code  # until it ends in one of the ways below
     try:
         async with aclosing(blocks):
@@ -49,26 +53,37 @@ async def settled(blocks: Blocks, lease: Lease, record: RequestRecord, *, hide_u
         record.outcome = "client_left"
         raise
     finally:
-        lease.settle(meter.usage())
+        settlement.end(meter.usage, seen=meter.seen)
 
 
 class _Meter:
-    """Reads times and tokens off an answer as it passes. On the path of every token: two searches in 250 bytes."""
+    """Reads times and tokens off an answer as it passes. On the path of every token: two searches in 250 bytes.
 
-    def __init__(self, record: RequestRecord, *, hide_usage: bool) -> None:
+    usage: what the engine said; None until it does. seen: events so far, one a token.
+    """
+
+    def __init__(self, record: RequestRecord, digests: Digests, *, hide_usage: bool) -> None:
         self._record = record
+        self._digests = digests
         self._hide_usage = hide_usage
         self._events = -1 if record.operation == "chat" else 0  # a chat's first event only names the role
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
+
+    @property
+    def seen(self) -> int:
+        return max(0, self._events)
 
     def read(self, block: bytes) -> bytes:
         record = self._record
         if not record.stream:
-            self._take(_usage_in(block))
+            answer = _answer_in(block)
+            self._digests.whole(answer)
+            self._take(answer.get("usage"))
             return block
         if record.first_token is None:
             record.first_token = record.elapsed()
         self._events += block.count(sse.END)
+        self._digests.events(block)
         # Quotes inside the model's text are escaped, so this can only be the envelope's own key.
         return self._without_usage(block) if _has_usage(block) else block
 
@@ -86,26 +101,19 @@ class _Meter:
     def _take(self, usage: object) -> None:
         if isinstance(usage, dict):
             details = usage.get("prompt_tokens_details") or {}
-            self._usage = Usage(
+            self.usage = Usage(
                 prompt=usage.get("prompt_tokens") or 0,
                 cached=details.get("cached_tokens") or 0,
                 completion=usage.get("completion_tokens") or 0,
             )
 
-    def usage(self) -> Usage:
-        """What was spent. A stream that broke off has no usage event: then its events are counted, one a token."""
-        usage = self._usage or Usage(completion=max(0, self._events))
-        self._record.prompt_tokens, self._record.cached_tokens = usage.prompt, usage.cached
-        self._record.completion_tokens = usage.completion
-        return usage
 
-
-def _usage_in(answer: bytes) -> object:
+def _answer_in(block: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(answer)
+        value = json.loads(block)
     except ValueError:
         raise EngineFailed from None
-    return value.get("usage") if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 async def started(blocks: Blocks) -> bytes:

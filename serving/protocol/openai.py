@@ -7,7 +7,7 @@ here only where the gateway relies on them or where an engine has been crashed b
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -89,6 +89,8 @@ class CompletionRequestBase(BaseModel):
     prompt_logprobs: int | None = Field(None, ge=0)
     return_token_ids: bool | None = None
 
+    operation: ClassVar[Literal["chat", "completions"]]
+
     @property
     def wants_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
@@ -102,6 +104,7 @@ class CompletionRequestBase(BaseModel):
 class ChatRequest(CompletionRequestBase):
     """POST /v1/chat/completions, https://platform.openai.com/docs/api-reference/chat/create."""
 
+    operation = "chat"
     messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=4096)]
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
@@ -120,6 +123,7 @@ class ChatRequest(CompletionRequestBase):
 class CompletionRequest(CompletionRequestBase):
     """POST /v1/completions, https://platform.openai.com/docs/api-reference/completions/create."""
 
+    operation = "completions"
     prompt: Annotated[str | list[Any], BeforeValidator(_no_embeddings)]
     suffix: str | None = None
     echo: bool | None = None

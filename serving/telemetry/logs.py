@@ -20,12 +20,17 @@ class RequestLog(Protocol):
         """Write where an unexpected error came from: type and lines of code, not its text, which may quote input."""
         ...
 
+    def anchored(self, chain: str, seq: int, hash: str) -> None:
+        """Write how far a chain of the audit log has come: a tail that is cut off there contradicts the line here."""
+        ...
+
 
 class NoLog:
     """A log that is off."""
 
     def finished(self, record: RequestRecord) -> None: ...
     def broke(self, record: RequestRecord, error: BaseException) -> None: ...
+    def anchored(self, chain: str, seq: int, hash: str) -> None: ...
 
 
 class JsonLog:
@@ -81,6 +86,9 @@ class JsonLog:
                 "at": frames[-8:],
             }
         )
+
+    def anchored(self, chain: str, seq: int, hash: str) -> None:
+        self._write({"event": "audit_checkpoint", "chain": chain, "seq": seq, "hash": hash})
 
     def _write(self, line: dict[str, object]) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03d}Z"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -25,6 +25,22 @@ _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75
 _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
+Event = Literal[
+    "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
+    "lost_records", "reckonings",
+]  # fmt: skip
+Book = Literal["usage", "audit"]
+_EVENTS: dict[Event, tuple[str, list[str]]] = {
+    "stale_keys": ("Requests let in by a remembered key because the key store was away.", []),
+    "stale_policies": ("Times that limits and tenants could not be read anew; the old ones stay in force.", []),
+    "quotas_away": ("Requests whose quotas could not be checked: let through or refused, as configured.", []),
+    "lease_settlements": ("Leases by how they ended: settled, unknown to the store, or lost.", ["result"]),
+    "token_refusals": ("Tokens of identity providers refused, by reason.", ["reason"]),
+    "unwritten_audit_records": ("Requests served although the audit log could not be written.", []),
+    "lost_records": ("Records of usage or audit that could neither be written nor kept.", ["book"]),
+    "reckonings": ("Answers that ended early, by who said what they cost: the engine, or an estimate.", ["by"]),
+}
+
 
 class Metrics(Protocol):
     """What the gateway tells about requests."""
@@ -32,7 +48,12 @@ class Metrics(Protocol):
     def entered(self, deployment: str) -> None: ...
     def left(self, deployment: str) -> None: ...
     def finished(self, record: RequestRecord) -> None: ...
-    def stale_key(self) -> None: ...
+
+    def noted(self, event: Event, *labels: str, count: int = 1) -> None:
+        """So many more of these. labels: in the order of the metric's, each from a closed set."""
+        ...
+
+    def backlog(self, book: Book, records: int) -> None: ...
     def scrape(self) -> tuple[bytes, str]: ...
 
 
@@ -42,7 +63,8 @@ class NoMetrics:
     def entered(self, deployment: str) -> None: ...
     def left(self, deployment: str) -> None: ...
     def finished(self, record: RequestRecord) -> None: ...
-    def stale_key(self) -> None: ...
+    def noted(self, event: Event, *labels: str, count: int = 1) -> None: ...
+    def backlog(self, book: Book, records: int) -> None: ...
 
     def scrape(self) -> tuple[bytes, str]:
         return b"", CONTENT_TYPE_LATEST
@@ -97,11 +119,17 @@ class PrometheusMetrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
-        self._stale_keys = Counter(
-            "clinserve_stale_keys",
-            "Requests let in by a remembered key because the key store was away.",
+        self._backlog = Gauge(
+            "clinserve_backlog_records",
+            "Records that wait to be written.",
+            ["book"],
+            multiprocess_mode="livesum",
             registry=self._registry,
         )
+        self._events = {
+            event: Counter(f"clinserve_{event}", help, labels, registry=self._registry)
+            for event, (help, labels) in _EVENTS.items()
+        }
 
     def families(self) -> Iterable[Metric]:
         """Every metric that this class defines."""
@@ -113,8 +141,12 @@ class PrometheusMetrics:
     def left(self, deployment: str) -> None:
         self._in_flight.labels(deployment).dec()
 
-    def stale_key(self) -> None:
-        self._stale_keys.inc()
+    def noted(self, event: Event, *labels: str, count: int = 1) -> None:
+        counter = self._events[event]
+        (counter.labels(*labels) if labels else counter).inc(count)
+
+    def backlog(self, book: Book, records: int) -> None:
+        self._backlog.labels(book).set(records)
 
     def finished(self, record: RequestRecord) -> None:
         self._http.labels(record.route, record.method, str(record.status)).inc()

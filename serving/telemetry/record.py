@@ -1,9 +1,12 @@
-"""What is known about one request when it ends: the source of its log line and its metrics. No content."""
+"""What is known about one request when it ends: its log line, metrics, usage and audit records. No content."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -19,7 +22,12 @@ class RequestRecord:
     """`ok`, `client_left`, or the code of a serving.errors class."""
     tenant: str = ""
     key_id: str = ""
+    key_name: str = ""
+    address: str = ""
+    """Where the client is, as far as proxies tell."""
     deployment: str = ""
+    revision: str = ""
+    """The model's pinned revision or digest."""
     operation: str = ""
     stream: bool = False
     prompt_tokens: int = 0
@@ -28,10 +36,24 @@ class RequestRecord:
     first_token: float | None = None
     duration: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    admitted: bool = False
+    """It held a lease: it is in the usage ledger, whatever became of it."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    prompt_digest: str = ""
+    answer_digests: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    """What every answer to this request carries."""
+    reckoning: asyncio.Future[None] | None = None
+    """Under way when the request has ended but its tokens are still being asked of the engine."""
 
-    def about(self, deployment: str, operation: str, *, stream: bool) -> None:
+    def about(self, deployment: str, operation: str, *, stream: bool, revision: str = "") -> None:
         """The request is for this deployment."""
-        self.deployment, self.operation, self.stream = deployment, operation, stream
+        self.deployment, self.operation, self.stream, self.revision = deployment, operation, stream, revision
+
+    def spent(self, prompt: int, cached: int, completion: int) -> None:
+        """Tokens, final."""
+        self.prompt_tokens, self.cached_tokens, self.completion_tokens = prompt, cached, completion
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started

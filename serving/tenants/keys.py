@@ -1,201 +1,52 @@
-"""API keys: their text, who they belong to, and the keyring that identifies a caller. The database is in sql.py.
+"""The keyring: mints API keys, ends them, and identifies who holds one. Where keys are kept is key_store.py."""
 
-    csk_ab12cd34_<32 random characters><6 characters of CRC32>
-    └── prefix ─┘     the rest is the secret
-
-The prefix may be shown and logged. The whole text exists in its owner's hands only: we keep an HMAC of it.
-"""
+from __future__ import annotations
 
 import asyncio
 import hashlib
 import hmac
-import re
-import secrets
-import string
-import threading
 import time
-import zlib
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Literal, NewType, Protocol
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
-from serving.errors import InvalidKey, InvalidRequest, ServingError
+from serving.errors import InvalidKey, InvalidRequest
+from serving.tenants.answers import Answer, Answers
+from serving.tenants.callers import ROLES, Caller, Network, Role
+from serving.tenants.key_store import (
+    ApiKey,
+    DuplicateKey,
+    KeyDigest,
+    KeyEnded,
+    KeyList,
+    KeyStore,
+    MemoryKeys,
+    TooManyKeys,
+    UnknownKey,
+)
+from serving.tenants.key_text import PREFIX_LENGTH, Secret, is_key_text, new_key_text, public_name
+from serving.tenants.paging import Page, PageRequest
+from serving.tenants.stores import StoreUnavailable
 
-KeyDigest = NewType("KeyDigest", str)
-"""hex HMAC-SHA256(pepper, key text)"""
+__all__ = [
+    "ApiKey",
+    "DuplicateKey",
+    "KeyDigest",
+    "KeyEnded",
+    "KeyList",
+    "KeyStore",
+    "Keyring",
+    "MemoryKeys",
+    "Secret",
+    "TooManyKeys",
+    "UnknownKey",
+    "is_key_text",
+    "new_key_text",
+    "utcnow",
+]
 
-BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
-KEY_TEXT = re.compile(r"(?P<body>csk_(?P<id>[0-9A-Za-z]{8})_[0-9A-Za-z]{32})(?P<checksum>[0-9A-Za-z]{6})")
-PREFIX_LENGTH = len("csk_ab12cd34")
-
-
-class StoreUnavailable(ServingError):
-    """The keys cannot be read now. Says nothing about the caller's key, so it is never a 401."""
-
-    status, kind, code = 503, "server_error", "store_unavailable"
-    default_message = "API keys cannot be checked right now. Nothing was generated; try again shortly."
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message, retry_after=2)
-
-
-class UnknownKey(ServingError):
-    """An operator named a key that does not exist. Does not quote the name: it may be a whole key, pasted."""
-
-    status, kind, code = 404, "invalid_request_error", "key_not_found"
-    default_message = "No key has this id or prefix."
-
-
-class DuplicateKey(Exception):
-    """The id, prefix or digest of a new key is taken."""
-
-    def __init__(self) -> None:
-        super().__init__("Another key has the same prefix. Create a new one.")
-
-
-class StoreTooNew(Exception):
-    """The store was written by a newer release, so this one cannot know what its rows mean."""
-
-
-class Secret:
-    """A key text that does not show when printed, formatted or logged."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return "***"
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """What we keep of a key. All times are UTC and aware."""
-
-    id: str
-    tenant: str
-    name: str
-    prefix: str
-    digest: KeyDigest
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-    def status(self, now: datetime) -> Literal["active", "expired", "revoked"]:
-        if self.revoked_at is not None:
-            return "revoked"
-        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
-
-
-KeyList = list[ApiKey]  # inside a class that has a method `list`, the annotation list[...] names the method
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who a request is from."""
-
-    tenant: str
-    key_id: str
-    key_name: str
-
-
-class KeyStore(Protocol):
-    """Where keys are kept. Called from several threads at once.
-
-    Every method raises `StoreUnavailable` when the store cannot answer.
-    """
-
-    def add(self, key: ApiKey) -> None:
-        """Keep a new key, or raise `DuplicateKey` and keep nothing."""
-
-    def find(self, digest: KeyDigest) -> ApiKey | None:
-        """The key with this digest, also when it is revoked or expired."""
-
-    def revoke(self, id_or_prefix: str, at: datetime) -> ApiKey:
-        """Mark the key as revoked and return it, or raise `UnknownKey`. A revoked key keeps its first time."""
-
-    def list(self, tenant: str | None) -> KeyList:
-        """The keys of one tenant, or of all; oldest first."""
-
-
-class MemoryKeys:
-    """Keys that end with the process."""
-
-    def __init__(self) -> None:
-        self._keys: dict[KeyDigest, ApiKey] = {}
-        self._lock = threading.Lock()
-
-    def add(self, key: ApiKey) -> None:
-        with self._lock:
-            if key.digest in self._keys or any(k.id == key.id or k.prefix == key.prefix for k in self._keys.values()):
-                raise DuplicateKey
-            self._keys[key.digest] = key
-
-    def find(self, digest: KeyDigest) -> ApiKey | None:
-        return self._keys.get(digest)
-
-    def revoke(self, id_or_prefix: str, at: datetime) -> ApiKey:
-        with self._lock:
-            key = next((k for k in self._keys.values() if id_or_prefix in (k.id, k.prefix)), None)
-            if key is None:
-                raise UnknownKey
-            if key.revoked_at is None:
-                key = self._keys[key.digest] = replace(key, revoked_at=at)
-            return key
-
-    def list(self, tenant: str | None) -> KeyList:
-        with self._lock:
-            keys = [k for k in self._keys.values() if tenant is None or k.tenant == tenant]
-        return sorted(keys, key=lambda k: (k.created_at, k.id))
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the store said about a digest, and when it was asked."""
-
-    key: ApiKey | None
-    asked_at: float
-
-
-class Answers:
-    """The store's last answers, the least recently used dropped first.
-
-    "Here it is" and "no such key" are bounded apart: a flood of invented, well-formed keys pushes out no real one.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._found: OrderedDict[KeyDigest, Answer] = OrderedDict()
-        self._missing: OrderedDict[KeyDigest, Answer] = OrderedDict()
-        self._lock = threading.Lock()  # revoke and adopt run in other threads than identify
-
-    def get(self, digest: KeyDigest) -> Answer | None:
-        with self._lock:
-            for answers in (self._found, self._missing):
-                if digest in answers:
-                    answers.move_to_end(digest)
-                    return answers[digest]
-        return None
-
-    def put(self, digest: KeyDigest, answer: Answer) -> None:
-        into, out_of = (self._missing, self._found) if answer.key is None else (self._found, self._missing)
-        with self._lock:
-            out_of.pop(digest, None)
-            into[digest] = answer
-            into.move_to_end(digest)
-            if len(into) > self._size:
-                into.popitem(last=False)
-
-    def forget(self, digest: KeyDigest) -> None:
-        with self._lock:
-            self._found.pop(digest, None)
-            self._missing.pop(digest, None)
+LONGEST_GRACE = timedelta(days=365)
+CENTURY = timedelta(days=36525)
 
 
 def utcnow() -> datetime:
@@ -246,31 +97,78 @@ class Keyring:
         self._away_until: float | None = None
         """None while the store answers; else nobody asks it before this time."""
 
-    def mint(self, tenant: str, name: str, expires_at: datetime | None = None) -> tuple[ApiKey, Secret]:
-        """Create and keep a key. The secret is in the answer only; nobody can read it again."""
-        secret = new_key_text()
-        return self._add(tenant, name, secret, expires_at), secret
+    def mint(
+        self,
+        tenant: str,
+        name: str,
+        expires_at: datetime | None = None,
+        *,
+        roles: frozenset[Role] = frozenset({"inference"}),
+        deployments: frozenset[str] | None = None,
+        networks: tuple[Network, ...] | None = None,
+    ) -> tuple[ApiKey, Secret]:
+        """Create and keep a key. The secret is in the answer only; nobody can read it again.
 
-    def adopt(self, tenant: str, name: str, secret: Secret) -> ApiKey:
+        Raises InvalidRequest, TooManyKeys (400) if the owner, this name in this tenant, has two live keys.
+        """
+        secret = new_key_text()
+        key = replace(
+            self._new(tenant, name, secret, expires_at), roles=roles, deployments=deployments, networks=networks
+        )
+        _check_rights(key)
+        self._store.add(key)
+        return key, secret
+
+    def rotate(self, id_or_prefix: str, grace: timedelta) -> tuple[ApiKey, Secret]:
+        """A new key with the rights and the lifetime of this one, which goes on for `grace` if it does not end earlier.
+
+        Raises UnknownKey, KeyEnded, TooManyKeys: an owner with two live keys has no room for a third, so then the one
+        named is replaced at once (no grace) or not at all.
+        """
+        if not timedelta(0) <= grace <= LONGEST_GRACE:
+            raise InvalidRequest(f"The grace of a key is 0 to {LONGEST_GRACE.days} days.", param="grace")
+        old, secret = self.get(id_or_prefix), new_key_text()
+        new = self._new(old.tenant, old.name, secret, None)
+        new = replace(
+            new,
+            expires_at=_lifetime_again(old, new.created_at),
+            roles=old.roles,
+            deployments=old.deployments,
+            networks=old.networks,
+        )
+        try:
+            self._store.rotate(old.id, new, new.created_at + grace)
+        finally:
+            self._answers.forget(old.digest)
+        return new, secret
+
+    def adopt(
+        self, tenant: str, name: str, secret: Secret, roles: frozenset[Role] = frozenset({"inference"})
+    ) -> ApiKey:
         """Keep a key whose text exists already, such as that of a demo. Does nothing if the key is known, even revoked.
 
-        Raises InvalidRequest for a text that is not a key's, DuplicateKey when another key has its prefix.
+        Raises InvalidRequest for a text that is not a key's, DuplicateKey when another key has its prefix, TooManyKeys.
         """
         if not is_key_text(secret.reveal()):
             raise InvalidRequest("This is not the text of a key. 'clinserve keys create' makes one.")
-        digest = self._digest(secret.reveal())
-        known = self._store.find(digest)
+        known = self.known(secret)
         if known is not None:
             return known
+        key = replace(self._new(tenant, name, secret, None), roles=roles)
         try:
-            return self._add(tenant, name, secret, None)
-        except DuplicateKey:  # another process adopted it since we looked; or it is another key with this prefix
-            known = self._store.find(digest)
+            self._store.add(key)
+        except (DuplicateKey, TooManyKeys):  # another process adopted it since we looked, or the error is what it says
+            known = self.known(secret)
             if known is None:
                 raise
             return known
         finally:
-            self._answers.forget(digest)
+            self._answers.forget(key.digest)
+        return key
+
+    def known(self, secret: Secret) -> ApiKey | None:
+        """The key with this text, also when it has ended."""
+        return self._store.find(self._digest(secret.reveal()))
 
     async def identify(self, text: str) -> Caller:
         """Who holds this key. InvalidKey, with the same words for every reason; StoreUnavailable if nobody can say."""
@@ -279,7 +177,14 @@ class Keyring:
         key = await self._find(self._digest(text))
         if key is None or key.status(self._now()) != "active":
             raise InvalidKey
-        return Caller(tenant=key.tenant, key_id=key.id, key_name=key.name)
+        return Caller(
+            tenant=key.tenant,
+            key_id=key.id,
+            key_name=key.name,
+            roles=key.roles,
+            deployments=key.deployments,
+            networks=key.networks,
+        )
 
     async def ready(self) -> bool:
         """Does the store answer now? Never raises."""
@@ -289,25 +194,33 @@ class Keyring:
             return False
         return True
 
+    def get(self, id_or_prefix: str) -> ApiKey:
+        """What is kept of a key, also of an ended one, or raise UnknownKey. Takes the whole text of a key too."""
+        return self._store.get(public_name(id_or_prefix))
+
     def revoke(self, id_or_prefix: str) -> ApiKey:
         """End a key now, or raise UnknownKey. Takes the whole text of a key too: a leaked one is at hand as such."""
-        name = id_or_prefix[:PREFIX_LENGTH] if is_key_text(id_or_prefix) else id_or_prefix
-        key = self._store.revoke(name, self._now())
+        key = self._store.revoke(public_name(id_or_prefix), self._now())
         self._answers.forget(key.digest)
         return key
 
     def list(self, tenant: str | None = None) -> KeyList:
         return self._store.list(tenant)
 
-    def _add(self, tenant: str, name: str, secret: Secret, expires_at: datetime | None) -> ApiKey:
+    def page(self, tenant: str | None, page: PageRequest) -> Page[ApiKey]:
+        return self._store.page(tenant, page)
+
+    def _new(self, tenant: str, name: str, secret: Secret, expires_at: datetime | None) -> ApiKey:
         text, now = secret.reveal(), self._now()
         for field, value in (("tenant", tenant), ("name", name)):
             if not (0 < len(value) <= 100 and value.isprintable() and value == value.strip()):
                 raise InvalidRequest(f"The {field} of a key is 1 to 100 printable characters.", param=field)
+        if expires_at is not None and expires_at.tzinfo is None:
+            raise InvalidRequest("The time at which a key expires needs a time zone.", param="expires_at")
         if expires_at is not None and expires_at <= now:
             raise InvalidRequest("A new key cannot expire in the past.", param="expires_at")
         prefix = text[:PREFIX_LENGTH]
-        key = ApiKey(
+        return ApiKey(
             id=prefix.removeprefix("csk_"),
             tenant=tenant,
             name=name,
@@ -317,8 +230,6 @@ class Keyring:
             expires_at=expires_at,
             revoked_at=None,
         )
-        self._store.add(key)
-        return key
 
     def _digest(self, text: str) -> KeyDigest:
         return KeyDigest(hmac.new(self._pepper, text.encode(), hashlib.sha256).hexdigest())
@@ -373,23 +284,16 @@ class Keyring:
             lookup.exception()  # all who waited may have left; asyncio would log "exception was never retrieved"
 
 
-def new_key_text() -> Secret:
-    def random(length: int) -> str:
-        return "".join(secrets.choice(BASE62) for _ in range(length))
-
-    body = f"csk_{random(8)}_{random(32)}"
-    return Secret(body + checksum(body))
-
-
-def is_key_text(text: str) -> bool:
-    """Whether this can be a key at all: shape and checksum. Any typo of one character fails."""
-    match = KEY_TEXT.fullmatch(text)
-    return match is not None and match["checksum"] == checksum(match["body"])
+def _check_rights(key: ApiKey) -> None:
+    if not key.roles or not key.roles <= set(ROLES):
+        raise InvalidRequest(f"A key has one or more of the roles {', '.join(ROLES)}.", param="roles")
+    for field, names in (("deployments", key.deployments), ("networks", key.networks)):
+        if names is not None and not names:
+            raise InvalidRequest(f"{field}: name at least one, or leave it out for all.", param=field)
 
 
-def checksum(body: str) -> str:
-    rest, digits = zlib.crc32(body.encode()), ""
-    for _ in range(6):
-        rest, digit = divmod(rest, 62)
-        digits = BASE62[digit] + digits
-    return digits
+def _lifetime_again(old: ApiKey, now: datetime) -> datetime | None:
+    """As long from now as the old key was to last, never less than it does. 9999-12-31, as never, has no successor."""
+    if old.expires_at is None:
+        return None
+    return max(old.expires_at, now + min(CENTURY, old.expires_at - old.created_at))

@@ -1,19 +1,18 @@
-"""Admission: what a request must hold before an engine sees it, and how it is given back. No HTTP, no Ray.
+"""Quotas: what a request reserves before an engine sees it, and how the rest is given back. No HTTP, no Ray.
 
-A Lease travels with the request and is settled exactly once, however the request ends.
+A Lease travels with the request and is settled exactly once, however the request ends. Two implementations of Quotas,
+in memory for one gateway and in Redis for many (redis.py), are held to tests/tenants/test_quotas_contract.py.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
-from serving.errors import TooManyRequests
-from serving.tenants.keys import Caller
-
-_RETRY_AFTER = 1.0
+from serving.errors import ServingError, TooManyRequests
+from serving.tenants.limits import Limits, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,55 +23,122 @@ class Usage:
     cached: int = 0
     completion: int = 0
 
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request asks of all its subjects at once. id: the request's. tokens: prompt and answer, a safe estimate."""
+
+    id: str
+    limits: Mapping[Subject, Limits]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """The tightest limit per minute after a request was admitted or refused; what x-ratelimit-* headers say.
+
+    limit and remaining count requests or tokens; reset is seconds until remaining is limit again if nothing else comes.
+    """
+
+    limit: int
+    remaining: int
+    reset: float
+
 
 class Lease(Protocol):
+    """What a request holds. requests, tokens: None where no limit of that kind applies."""
+
+    @property
+    def requests(self) -> RateState | None: ...
+    @property
+    def tokens(self) -> RateState | None: ...
+
     def settle(self, usage: Usage) -> None:
         """Give back what was reserved, keep what was used. A plain call: its caller may be cancelled. Idempotent."""
         ...
 
 
-class Quotas(Protocol):
-    async def reserve(self, caller: Caller, deployment: str) -> Lease:
-        """Admit the request or raise TooManyRequests with a true retry_after."""
+class QuotaExceeded(TooManyRequests):
+    """A limit is reached. The message names the subject, the limit and the wait; requests and tokens as on a Lease."""
+
+    def __init__(
+        self, message: str, *, retry_after: float | None, requests: RateState | None, tokens: RateState | None
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.requests = requests
+        self.tokens = tokens
+
+
+class BudgetExhausted(QuotaExceeded):
+    """Tokens per day or month are used up. OpenAI's code for it, so that clients do not treat it as a burst."""
+
+    kind, code = "insufficient_quota", "insufficient_quota"
+
+
+class RequestTooLarge(QuotaExceeded):
+    """One request that asks for more than a whole limit: waiting does not help, so there is no retry_after."""
+
+    code = "request_exceeds_limit"
+
+
+class QuotasUnavailable(ServingError):
+    """The counters cannot be reached and the server is set to refuse then."""
+
+    status, kind, code = 503, "server_error", "quotas_unavailable"
+    default_message = "Quotas cannot be checked right now. Nothing was generated; try again shortly."
+
+
+Settlement = Literal["settled", "unknown", "lost"]
+"""settled: counted. unknown: the store had no such lease (it lost its data). lost: given up, the store stayed away."""
+
+
+class History(Protocol):
+    """What was already spent, for counters that start empty: after a restart, or when Redis lost its data."""
+
+    async def spent(self, subject: Subject, since: datetime) -> int:
+        """Tokens in the usage ledger since then. Raises StoreUnavailable."""
         ...
 
 
-class InFlightQuotas:
-    """Bounds the requests in one gateway process: in all, and for each deployment. Memory is all it needs.
+class Quotas(Protocol):
+    async def reserve(self, claim: Claim) -> Lease:
+        """Hold the claim on all its subjects, or on none and raise.
 
-    An engine that is full queues; this is what keeps that queue, and the gateway's memory, at a size that was chosen.
-    """
+        Raises QuotaExceeded (429) with a retry_after after which the same claim is admitted if nobody else comes;
+        RequestTooLarge (429, no retry_after); QuotasUnavailable (503).
+        """
+        ...
 
-    def __init__(self, *, total: int, per_deployment: Mapping[str, int]) -> None:
-        self._total = total
-        self._per_deployment = per_deployment
-        self._running: Counter[str] = Counter()
+    async def start(self) -> None:
+        """Begin what runs in the background. Call once, in the event loop that serves."""
+        ...
 
-    async def reserve(self, caller: Caller, deployment: str) -> Lease:
-        limit = self._per_deployment[deployment]
-        if self._running[deployment] >= limit:
-            raise TooManyRequests(
-                f"The deployment '{deployment}' is answering {limit} requests, its limit. Please retry after 1 second.",
-                retry_after=_RETRY_AFTER,
-            )
-        if self._running.total() >= self._total:
-            raise TooManyRequests(
-                f"The server is answering {self._total} requests, its limit. Please retry after 1 second.",
-                retry_after=_RETRY_AFTER,
-            )
-        self._running[deployment] += 1
-        return _InFlight(self._running, deployment)
+    async def close(self) -> None:
+        """Deliver the settlements that are still under way, within a few seconds."""
+        ...
 
 
-class _InFlight:
-    __slots__ = ("_deployment", "_running", "_settled")
+class NoQuotas:
+    """Quotas that are off, and what stands in while the store is away and requests are let through."""
 
-    def __init__(self, running: Counter[str], deployment: str) -> None:
-        self._running = running
-        self._deployment = deployment
-        self._settled = False
+    async def reserve(self, claim: Claim) -> Lease:
+        return Unlimited()
 
-    def settle(self, usage: Usage) -> None:
-        if not self._settled:
-            self._settled = True
-            self._running[self._deployment] -= 1
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Unlimited:
+    """A lease on nothing."""
+
+    requests: RateState | None = None
+    tokens: RateState | None = None
+
+    def settle(self, usage: Usage) -> None: ...
+
+
+OnSettled = Callable[[Settlement], None]

@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serving.deployments.model_replica import EngineDoor
 from serving.deployments.naming import SECRET_HEADER
+from serving.deployments.tallies import Tallies
 
 SECRET = "0123456789abcdef"
 PREFIX = "/_engine/big"
@@ -48,7 +49,7 @@ async def knock(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await EngineDoor(engine, SECRET)(scope, nothing, send)
+    await EngineDoor(engine, SECRET, Tallies())(scope, nothing, send)
     assert engine.let_in == (sent[-1].get("body") == b"engine")
     return sent
 
@@ -84,7 +85,7 @@ async def test_a_websocket_is_closed() -> None:
 
 async def test_the_engines_start_and_stop_pass() -> None:
     engine = Engine()
-    await EngineDoor(engine, SECRET)({"type": "lifespan"}, nothing, lambda message: asyncio.sleep(0))
+    await EngineDoor(engine, SECRET, Tallies())({"type": "lifespan"}, nothing, lambda message: asyncio.sleep(0))
     assert engine.let_in == 1
 
 
@@ -96,7 +97,7 @@ async def test_a_request_that_is_cancelled_lets_the_engine_see_its_client_leave(
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "path": "/health", "headers": [(SECRET_HEADER.encode(), SECRET.encode())]}
-    request = asyncio.create_task(EngineDoor(engine, SECRET)(scope, receive, lambda message: asyncio.sleep(0)))
+    request = asyncio.create_task(EngineDoor(engine, SECRET, Tallies())(scope, receive, lambda message: asyncio.sleep(0)))
     await asyncio.sleep(0.01)
     request.cancel()
     left.set()
@@ -110,4 +111,4 @@ async def test_an_exception_of_the_engine_comes_out() -> None:
 
     scope = {"type": "http", "path": "/health", "headers": [(SECRET_HEADER.encode(), SECRET.encode())]}
     with pytest.raises(RuntimeError, match="of the engine"):
-        await EngineDoor(breaks, SECRET)(scope, nothing, lambda message: asyncio.sleep(0))
+        await EngineDoor(breaks, SECRET, Tallies())(scope, nothing, lambda message: asyncio.sleep(0))

@@ -23,7 +23,7 @@ class Product:
 
     def __init__(self, state_dir: Path, config: str = "deploy/configs/demo.yaml") -> None:
         self.state_dir = state_dir
-        self._config = config
+        self.config = config
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -45,12 +45,15 @@ class Product:
         assert found, self.output
         return Path(found[1])
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"CLINSERVE_SERVER__STATE_DIR": str(self.state_dir)}
+
     def start(self) -> None:
-        environment = os.environ | {"CLINSERVE_SERVER__STATE_DIR": str(self.state_dir)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "serving.cli", "serve", "--config", self._config, "--port", str(self.port)],
+            [sys.executable, "-m", "serving.cli", "serve", "--config", self.config, "--port", str(self.port)],
             cwd=ROOT,
-            env=environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

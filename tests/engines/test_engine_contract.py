@@ -144,3 +144,8 @@ async def test_an_engine_that_can_serve_is_ready_and_can_be_closed_twice(subject
     assert await subject.engine.ready()
     await subject.engine.close()
     await subject.engine.close()
+
+
+async def test_an_answer_that_was_read_to_its_end_needs_no_reckoning(subject: Subject) -> None:
+    await read(subject.engine, a_chat())
+    assert await subject.engine.reckon("req_1") is None

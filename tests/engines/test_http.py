@@ -221,11 +221,11 @@ async def test_the_engine_gets_its_own_model_name_our_headers_and_our_id() -> No
     assert headers.keys() == {"host", "accept", "content-type", "content-length", "x-request-id", "x-clinserve-engine"}
 
 
-@pytest.mark.parametrize("salted", [False, True])
-async def test_only_vllm_gets_the_tenants_namespace(salted: bool) -> None:
-    async with engine_on(writing(WHOLE), salted=salted) as (engine, running):
+@pytest.mark.parametrize("ours", [False, True])
+async def test_only_vllm_gets_the_tenants_namespace(ours: bool) -> None:
+    async with engine_on(writing(WHOLE), ours=ours) as (engine, running):
         assert [item async for item in engine.answer(a_chat(stream=False))] == [WHOLE]
-    assert running.bodies[0].get("cache_salt") == ("salt" if salted else None)
+    assert running.bodies[0].get("cache_salt") == ("salt" if ours else None)
 
 
 async def test_completions_go_to_their_own_path() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from serving.engines.engine import EngineRequest
-from serving.errors import InvalidRequest, UnknownDeployment
+from serving.errors import DeploymentNotAllowed, InvalidRequest, UnknownDeployment
 from serving.gateway.catalog import Catalog, Deployment, RequestLimits
 from serving.protocol.openai import ChatRequest, CompletionRequest
+from serving.tenants.callers import Caller
 from tests.local import RecordingEngine, Tree, chat
+
+CALLER = Caller(tenant="ward", key_id="k", key_name="tests")
 
 LIMITS = RequestLimits(max_tokens=100)
 NESTED = 30
@@ -135,10 +139,43 @@ def test_whatever_its_values_a_request_is_either_tidied_or_refused(messages: lis
 def test_a_name_is_found_and_an_unknown_one_gets_the_nearest() -> None:
     names = ("clinical-demo", "echo")
     catalog = Catalog((Deployment(n, RecordingEngine(), LIMITS) for n in names), created=1)
-    assert catalog.resolve("echo").name == "echo" and [d.name for d in catalog] == list(names)
+    assert catalog.resolve("echo", CALLER).name == "echo" and [d.name for d in catalog] == list(names)
     with pytest.raises(UnknownDeployment, match="Did you mean 'clinical-demo'"):
-        catalog.resolve("clinical_demo")
+        catalog.resolve("clinical_demo", CALLER)
     with pytest.raises(UnknownDeployment, match=r"of this name\. GET"):
-        catalog.resolve("")
+        catalog.resolve("", CALLER)
     with pytest.raises(InvalidRequest, match="'model' is missing"):
-        catalog.resolve(None)
+        catalog.resolve(None, CALLER)
+
+
+def test_a_key_for_some_deployments_sees_and_calls_only_those() -> None:
+    catalog = Catalog((Deployment(n, RecordingEngine(), LIMITS) for n in ("radiology", "oncology")), created=1)
+    bound = replace(CALLER, deployments=frozenset({"oncology"}))
+    assert [d.name for d in catalog.open_to(bound)] == ["oncology"]
+    assert catalog.resolve("oncology", bound).name == "oncology"
+    with pytest.raises(DeploymentNotAllowed, match="may not call the deployment 'radiology'"):
+        catalog.resolve("radiology", bound)
+    with pytest.raises(UnknownDeployment, match=r"of this name\. GET"):  # no hint at what it may not call
+        catalog.resolve("radiologie", bound)
+
+
+@pytest.mark.parametrize(
+    ("fields", "answers"),
+    [
+        ({"max_tokens": 50}, 50),
+        ({"max_completion_tokens": 60}, 60),
+        ({"max_tokens": 50, "n": 3}, 150),
+        ({}, 100),  # the deployment's own largest answer
+    ],
+)
+def test_a_request_reserves_its_prompt_and_its_answers_allowance(fields: Tree, answers: int) -> None:
+    deployment = Deployment(name="echo", engine=RecordingEngine(), limits=LIMITS)
+    request = tidy(ChatRequest.model_validate(chat("one two", **fields)))
+    assert deployment.tokens_of(request) == deployment.estimate.prompt(request.body) + answers
+
+
+def test_each_of_several_prompts_reserves_an_answer() -> None:
+    deployment = Deployment(name="echo", engine=RecordingEngine(), limits=LIMITS)
+    for prompt, prompts in (("a", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2)):
+        request = tidy(CompletionRequest.model_validate({"prompt": prompt, "max_tokens": 10, "n": 2}))
+        assert deployment.tokens_of(request) - deployment.estimate.prompt(request.body) == 20 * prompts

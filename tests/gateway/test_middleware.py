@@ -10,13 +10,17 @@ import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.gateway.books import Books
 from serving.gateway.middleware import BodyLimit, Recorded, RequestId, UntilClientLeaves
 from serving.telemetry.metrics import NoMetrics
 from serving.telemetry.record import RequestRecord
+from serving.tenants.audit_log import NoAudit
+from serving.tenants.ledger import NoLedger
 from tests.conftest import OpenSite
 from tests.local import RecordingEngine, chat, error_of
 
 CHAT = "/v1/chat/completions"
+NO_BOOKS = Books(NoLedger(), NoAudit(), prices={})
 
 
 async def test_every_response_has_one_request_id_and_never_the_clients_own(site: OpenSite) -> None:
@@ -101,7 +105,7 @@ async def test_what_is_no_request_passes_untouched(kind: str) -> None:
         seen.append((scope, receive, send))
 
     scope: Scope = {"type": kind}
-    recorded = Recorded(BodyLimit(inner, limit=1), metrics=NoMetrics(), log=KeptLog())
+    recorded = Recorded(BodyLimit(inner, limit=1), metrics=NoMetrics(), log=KeptLog(), books=NO_BOOKS)
     await UntilClientLeaves(RequestId(recorded))(scope, nothing, ignore)
     assert seen == [(scope, nothing, ignore)] and scope == {"type": kind}
 
@@ -112,7 +116,7 @@ async def test_an_exception_after_the_response_has_begun_is_recorded_and_adds_no
         raise RuntimeError
 
     log = KeptLog()
-    sent = await call(RequestId(Recorded(breaks, metrics=NoMetrics(), log=log)))
+    sent = await call(RequestId(Recorded(breaks, metrics=NoMetrics(), log=log, books=NO_BOOKS)))
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert [(r.outcome, r.status) for r in log.records] == [("internal_error", 200)]
     assert [type(error) for error in log.errors] == [RuntimeError]
@@ -128,7 +132,7 @@ async def test_a_client_that_leaves_while_sending_its_body_has_left_and_nothing_
         return {"type": "http.disconnect"}
 
     log = KeptLog()
-    await call(RequestId(Recorded(reads, metrics=NoMetrics(), log=log)), leave)
+    await call(RequestId(Recorded(reads, metrics=NoMetrics(), log=log, books=NO_BOOKS)), leave)
     assert [(r.outcome, r.status) for r in log.records] == [("client_left", 499)] and not log.errors
 
 
@@ -144,7 +148,7 @@ async def test_a_client_that_leaves_cancels_its_request() -> None:
         await asyncio.Event().wait()
 
     async with asyncio.timeout(1):
-        await call(UntilClientLeaves(RequestId(Recorded(waits, metrics=NoMetrics(), log=log))), leave)
+        await call(UntilClientLeaves(RequestId(Recorded(waits, metrics=NoMetrics(), log=log, books=NO_BOOKS))), leave)
     assert [(r.outcome, r.status) for r in log.records] == [("client_left", 499)]
 
 
@@ -199,7 +203,7 @@ async def refuse_to_run(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def with_record(app: ASGIApp) -> ASGIApp:
-    return RequestId(Recorded(app, metrics=NoMetrics(), log=KeptLog()))
+    return RequestId(Recorded(app, metrics=NoMetrics(), log=KeptLog(), books=NO_BOOKS))
 
 
 async def call(

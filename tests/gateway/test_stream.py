@@ -11,29 +11,39 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from serving.engines.engine import EngineRequest, Tally
 from serving.errors import EngineFailed, EngineUnavailable
+from serving.gateway.catalog import Deployment, RequestLimits
+from serving.gateway.digests import NoDigests
+from serving.gateway.settlement import Settlements
 from serving.gateway.stream import EventStream, settled, started, whole
 from serving.telemetry.record import RequestRecord
-from serving.tenants.quotas import Usage
-from tests.local import DONE, ROLE, USAGE, WHOLE, event, word
+from serving.tenants.quotas import RateState, Usage
+from tests.local import DONE, ROLE, USAGE, WHOLE, RecordingEngine, chat, event, word
 
 
 @dataclass
 class KeptLease:
     settlements: list[Usage] = field(default_factory=list)
+    requests: RateState | None = None
+    tokens: RateState | None = None
 
     def settle(self, usage: Usage) -> None:
         self.settlements.append(usage)
 
 
 class Answer:
-    """An engine's answer to one request, and what became of it."""
+    """An engine's answer to one request, and what became of it. tally: what the engine says of one that ended early."""
 
-    def __init__(self, *items: bytes, error: BaseException | None = None, stream: bool = True) -> None:
+    def __init__(
+        self, *items: bytes, error: BaseException | None = None, stream: bool = True, tally: Tally | None = None
+    ) -> None:
         self.items, self.error = items, error
         self.lease, self.closed = KeptLease(), False
         self.record = RequestRecord(request_id="req_1", method="POST")
         self.record.about("echo", "chat", stream=stream)
+        self.settlements = Settlements(digest=lambda data: "", new_digests=NoDigests)
+        self.engine = RecordingEngine(tally=tally)
 
     async def _blocks(self) -> AsyncGenerator[bytes, None]:
         try:
@@ -45,10 +55,15 @@ class Answer:
             self.closed = True
 
     def settled(self, *, hide_usage: bool = False) -> AsyncGenerator[bytes, None]:
-        return settled(self._blocks(), self.lease, self.record, hide_usage=hide_usage)
+        deployment = Deployment("echo", self.engine, RequestLimits())
+        request = EngineRequest("chat", chat(), stream=self.record.stream, request_id="req_1", cache_salt="")
+        settlement = self.settlements.open(self.record, self.lease, deployment, request)
+        return settled(self._blocks(), settlement, hide_usage=hide_usage)
 
-    def ended_with(self, outcome: str, usage: Usage) -> bool:
-        return (self.record.outcome, self.lease.settlements, self.closed) == (outcome, [usage], True)
+    async def ended_with(self, outcome: str, usage: Usage) -> bool:
+        await self.settlements.close()
+        spent = Usage(self.record.prompt_tokens, self.record.cached_tokens, self.record.completion_tokens)
+        return (self.record.outcome, self.lease.settlements, spent, self.closed) == (outcome, [usage], usage, True)
 
 
 async def read(blocks: AsyncGenerator[bytes, None]) -> list[bytes]:
@@ -58,28 +73,43 @@ async def read(blocks: AsyncGenerator[bytes, None]) -> list[bytes]:
 async def test_a_complete_stream_pays_what_its_usage_event_says() -> None:
     answer = Answer(ROLE, word("a"), event(choices=[], usage=USAGE) + DONE)
     await read(answer.settled())
-    assert answer.ended_with("ok", Usage(prompt=5, completion=7))
+    assert await answer.ended_with("ok", Usage(prompt=5, completion=7))
 
 
 async def test_a_stream_that_breaks_pays_for_its_events_but_not_for_the_one_with_the_role() -> None:
     answer = Answer(ROLE + word("a"), word("b") + word("c"), error=EngineFailed())
     with pytest.raises(EngineFailed):
         await read(answer.settled())
-    assert answer.ended_with("engine_failed", Usage(completion=3))
+    assert await answer.ended_with("engine_failed", Usage(completion=3))
+
+
+async def test_a_client_that_leaves_pays_what_the_engine_has_generated_not_what_arrived() -> None:
+    answer = Answer(ROLE, word("a"), word("b"), tally=Tally(prompt=9, cached=4, completion=6))
+    async with aclosing(answer.settled()) as blocks:
+        for _ in range(2):
+            await anext(blocks)
+    assert await answer.ended_with("client_left", Usage(prompt=9, cached=4, completion=6))
+
+
+async def test_an_engine_is_asked_only_about_an_answer_that_ended_early() -> None:
+    answer = Answer(ROLE, event(choices=[], usage=USAGE) + DONE, tally=Tally(prompt=1, cached=1, completion=1))
+    await read(answer.settled())
+    assert await answer.ended_with("ok", Usage(prompt=5, completion=7))
+    assert answer.engine.reckoned == []
 
 
 async def test_a_stream_that_never_began_pays_nothing() -> None:
     answer = Answer(error=EngineUnavailable())
     with pytest.raises(EngineUnavailable):
         await started(answer.settled())
-    assert answer.ended_with("engine_unavailable", Usage())
+    assert await answer.ended_with("engine_unavailable", Usage())
 
 
 async def test_an_exception_that_nobody_planned_pays_too() -> None:
     answer = Answer(ROLE, word("a"), error=RuntimeError())
     with pytest.raises(RuntimeError):
         await read(answer.settled())
-    assert answer.ended_with("internal_error", Usage(completion=1))
+    assert await answer.ended_with("internal_error", Usage(completion=1))
 
 
 async def test_a_reader_that_stops_pays_for_what_it_got() -> None:
@@ -87,13 +117,13 @@ async def test_a_reader_that_stops_pays_for_what_it_got() -> None:
     async with aclosing(answer.settled()) as blocks:
         for _ in range(3):
             await anext(blocks)
-    assert answer.ended_with("client_left", Usage(completion=2))
+    assert await answer.ended_with("client_left", Usage(completion=2))
 
 
 async def test_a_whole_answer_pays_what_it_says() -> None:
     answer = Answer(WHOLE, stream=False)
     assert (await whole(answer.settled())).body == WHOLE
-    assert answer.ended_with("ok", Usage(prompt=5, completion=7))
+    assert await answer.ended_with("ok", Usage(prompt=5, completion=7))
 
 
 @pytest.mark.parametrize("hide", [False, True])
@@ -114,7 +144,7 @@ async def test_usage_written_with_spaces_counts_as_well() -> None:
     spaced = b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}}\n\n'
     answer = Answer(ROLE, spaced, DONE)
     assert await read(answer.settled(hide_usage=True)) == [ROLE, DONE]
-    assert answer.ended_with("ok", Usage(prompt=5, completion=7))
+    assert await answer.ended_with("ok", Usage(prompt=5, completion=7))
 
 
 async def test_the_time_to_first_token_is_taken_at_the_first_bytes() -> None:
@@ -154,7 +184,7 @@ async def ignored() -> Message:
 async def test_a_client_that_leaves_during_a_blocked_write_has_paid_when_the_request_ends(stop_at: int) -> None:
     answer = Answer(ROLE, word("a"), word("b"), word("c"))
     await send_until(answer.settled(), stop_at)
-    assert answer.ended_with("client_left", Usage(completion=max(0, stop_at - 2)))
+    assert await answer.ended_with("client_left", Usage(completion=max(0, stop_at - 2)))
 
 
 async def test_a_stream_is_sent_block_by_block_and_then_ended() -> None:

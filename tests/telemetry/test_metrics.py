@@ -89,7 +89,7 @@ def test_the_time_per_token_leaves_the_first_out_and_needs_two() -> None:
 
 def test_a_stale_key_is_counted() -> None:
     metrics = PrometheusMetrics()
-    metrics.stale_key()
+    metrics.noted("stale_keys")
     assert b"clinserve_stale_keys_total 1.0" in metrics.scrape()[0]
 
 

@@ -3,26 +3,21 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from serving.errors import InvalidKey, InvalidRequest
-from serving.tenants.keys import (
-    ApiKey,
-    Caller,
-    KeyDigest,
-    Keyring,
-    MemoryKeys,
-    Secret,
-    StoreUnavailable,
-    UnknownKey,
-    checksum,
-    is_key_text,
-    new_key_text,
-)
+from serving.tenants.callers import Caller
+from serving.tenants.key_store import ApiKey, KeyDigest, KeyEnded, MemoryKeys, TooManyKeys, UnknownKey
+from serving.tenants.key_text import Secret, checksum, is_key_text, new_key_text
+from serving.tenants.keys import Keyring
+from serving.tenants.stores import StoreUnavailable
 
 PEPPER = b"a pepper for tests"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -81,6 +76,29 @@ async def test_a_minted_key_identifies_its_caller(keyring: Keyring) -> None:
     assert len(key.prefix) == 12
 
 
+async def test_a_key_gives_its_caller_the_roles_and_bounds_it_was_made_with(keyring: Keyring) -> None:
+    key, secret = keyring.mint(
+        "ward",
+        "ci-bot",
+        roles=frozenset({"inference", "auditor"}),
+        deployments=frozenset({"notes"}),
+        networks=(ip_network("10.0.0.0/8"),),
+    )
+    caller = await keyring.identify(secret.reveal())
+    assert (caller.roles, caller.deployments, caller.networks) == (key.roles, key.deployments, key.networks)
+    assert caller.roles == {"inference", "auditor"}
+    assert caller.may_call("notes") and not caller.may_call("echo")
+
+
+@pytest.mark.parametrize(
+    "rights", [{"roles": frozenset()}, {"roles": frozenset({"root"})}, {"deployments": frozenset()}, {"networks": ()}]
+)
+def test_rights_that_mean_nothing_are_refused_by_their_name(keyring: Keyring, rights: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="|".join(rights)):
+        keyring.mint("ward", "ci-bot", **rights)
+    assert keyring.list() == []
+
+
 def test_a_secret_shows_in_no_kind_of_text() -> None:
     secret = new_key_text()
     assert {repr(secret), str(secret), f"{secret}", f"{secret!r:>3}", "%s" % secret} == {"***"}  # noqa: UP031
@@ -110,6 +128,11 @@ def test_a_tenant_or_name_that_would_confuse_a_list_is_refused(keyring: Keyring,
 def test_a_key_cannot_be_born_expired(keyring: Keyring) -> None:
     with pytest.raises(InvalidRequest, match="past"):
         keyring.mint("ward", "ci-bot", expires_at=NOON)
+
+
+def test_a_time_without_a_zone_is_refused(keyring: Keyring) -> None:
+    with pytest.raises(InvalidRequest, match="time zone"):
+        keyring.mint("ward", "ci-bot", expires_at=datetime(2030, 1, 1))
 
 
 VALID = new_key_text().reveal()
@@ -336,3 +359,94 @@ def test_a_text_with_a_false_checksum_is_not_adopted_and_not_quoted(keyring: Key
     with pytest.raises(InvalidRequest) as refusal:
         keyring.adopt("ward", "demo", Secret(false))
     assert body[12:] not in str(refusal.value)
+
+
+def test_a_third_live_key_of_an_owner_is_refused_and_says_what_to_do(keyring: Keyring) -> None:
+    for _ in range(2):
+        keyring.mint("ward", "ci-bot")
+    with pytest.raises(TooManyKeys, match=r"Revoke.*rotate"):
+        keyring.mint("ward", "ci-bot")
+    with pytest.raises(TooManyKeys):
+        keyring.adopt("ward", "ci-bot", new_key_text())
+    keyring.mint("ward", "portal")
+
+
+async def test_a_rotated_key_goes_on_for_its_grace_beside_its_successor(keyring: Keyring, time: Time) -> None:
+    old, before = keyring.mint("ward", "ci-bot")
+    await keyring.identify(before.reveal())
+    new, after = keyring.rotate(old.prefix, timedelta(seconds=60))
+    assert new.id != old.id
+    for time.seconds in (0, 59.9):
+        assert (await keyring.identify(before.reveal())).key_id == old.id
+        assert (await keyring.identify(after.reveal())).key_id == new.id
+    time.seconds = 60
+    with pytest.raises(InvalidKey):
+        await keyring.identify(before.reveal())
+    await keyring.identify(after.reveal())
+
+
+async def test_a_key_rotated_without_grace_ends_here_at_once(keyring: Keyring) -> None:
+    _, before = keyring.mint("ward", "ci-bot")
+    await keyring.identify(before.reveal())
+    keyring.rotate(before.reveal(), timedelta(0))  # a leaked key is at hand as its text
+    with pytest.raises(InvalidKey):
+        await keyring.identify(before.reveal())
+
+
+async def test_a_successor_has_the_same_rights_and_no_more(keyring: Keyring) -> None:
+    old, _ = keyring.mint(
+        "ward",
+        "ci-bot",
+        roles=frozenset({"auditor"}),
+        deployments=frozenset({"notes"}),
+        networks=(ip_network("10.0.0.0/8"),),
+    )
+    new, secret = keyring.rotate(old.id, timedelta(hours=1))
+    changed = {"id": new.id, "prefix": new.prefix, "digest": new.digest}
+    assert new == replace(old, **changed)
+    assert (await keyring.identify(secret.reveal())).deployments == {"notes"}
+
+
+DAY = timedelta(days=1)
+NEVER = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "successors"),
+    [(None, None), (NOON + 90 * DAY, NOON + 150 * DAY), (NEVER, NEVER)],
+    ids=["lasting", "for 90 days", "far too long to add up"],
+)
+def test_a_successor_lasts_as_long_from_its_start_as_the_old_key_did(
+    keyring: Keyring, time: Time, expires_at: datetime | None, successors: datetime | None
+) -> None:
+    old, _ = keyring.mint("ward", "ci-bot", expires_at)
+    time.seconds = (60 * DAY).total_seconds()
+    assert keyring.rotate(old.id, DAY)[0].expires_at == successors
+
+
+@pytest.mark.parametrize("grace", [timedelta(seconds=-1), timedelta(days=366), timedelta.max])
+def test_a_grace_that_means_nothing_is_refused(keyring: Keyring, grace: timedelta) -> None:
+    old, _ = keyring.mint("ward", "ci-bot")
+    with pytest.raises(InvalidRequest, match="grace"):
+        keyring.rotate(old.id, grace)
+
+
+def test_an_ended_or_unknown_key_is_not_rotated(keyring: Keyring) -> None:
+    key, _ = keyring.mint("ward", "ci-bot")
+    keyring.revoke(key.id)
+    with pytest.raises(KeyEnded):
+        keyring.rotate(key.id, DAY)
+    with pytest.raises(UnknownKey):
+        keyring.rotate(VALID, DAY)
+    assert len(keyring.list()) == 1
+
+
+@pytest.mark.parametrize("name", ["", "nobody", "x" * 8000, "ab12cd3\x00", "csk_ab12cd34_", VALID[:-1]])
+def test_what_is_no_id_prefix_or_key_never_reaches_the_store(name: str) -> None:
+    class NothingAsked(MemoryKeys):
+        def get(self, id_or_prefix: str) -> ApiKey:
+            assert id_or_prefix == ""
+            return super().get(id_or_prefix)
+
+    with pytest.raises(UnknownKey):
+        Keyring(NothingAsked(), PEPPER).get(name)

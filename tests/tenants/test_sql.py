@@ -5,16 +5,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import PIPE
 
+import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 
-from serving.tenants.keys import KeyDigest, Keyring, StoreTooNew, StoreUnavailable
-from serving.tenants.sql import SqlKeys, metadata, migrate, open_database
+from serving.tenants import migrations
+from serving.tenants.key_store import KeyDigest
+from serving.tenants.keys import Keyring
+from serving.tenants.registry import Tenant
+from serving.tenants.sql import SqlKeys, SqlTenants, metadata, migrate, open_database
+from serving.tenants.stores import StoreTooNew, StoreUnavailable
 
 
 @pytest.fixture
@@ -44,6 +51,23 @@ def test_migrating_again_keeps_the_rows(engine: Engine) -> None:
     key, _ = Keyring(SqlKeys(engine), b"pepper").mint("ward", "ci-bot")
     migrate(engine)
     assert SqlKeys(engine).list(None) == [key]
+
+
+def test_keys_of_the_first_release_go_on_and_their_tenants_are_registered(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0001")
+        for id, at in (("key00001", "2026-03-02"), ("key00000", "2026-03-01")):
+            connection.exec_driver_sql(
+                "INSERT INTO api_keys (id, tenant, name, prefix, digest, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+                (id, "Ward 3", "ci-bot", f"csk_{id}", f"digest of {id}", f"{at} 12:00:00"),
+            )
+    migrate(engine)
+    key = SqlKeys(engine).get("key00000")
+    assert (key.roles, key.deployments, key.networks) == ({"inference"}, None, None)
+    assert SqlTenants(engine).all() == (Tenant("Ward 3", "Ward 3", datetime(2026, 3, 1, 12, tzinfo=UTC)),)
 
 
 def test_processes_that_start_at_once_all_find_the_schema(path: Path) -> None:

@@ -1,15 +1,10 @@
-"""The database: opening it, bringing its schema up to date, and the keys in it. Alone imports SQLAlchemy and Alembic.
-
-SQLite for one node, PostgreSQL for several. Other modules see `KeyStore` and the errors of keys.py.
-"""
+"""The database: opening it and bringing its schema up to date. SQLite for one node, PostgreSQL for several."""
 
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import alembic.command
@@ -17,31 +12,18 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import (
-    Column,
     Connection,
-    DateTime,
-    Dialect,
     Engine,
-    Index,
-    MetaData,
-    Row,
-    String,
-    Table,
     create_engine,
     event,
-    insert,
     make_url,
-    or_,
-    select,
-    update,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.types import TypeDecorator
 
-from serving.tenants.keys import ApiKey, DuplicateKey, KeyDigest, KeyList, StoreTooNew, StoreUnavailable, UnknownKey
+from serving.tenants.stores import StoreTooNew, StoreUnavailable
 
 BUSY_SECONDS = 5  # how long a statement waits for a connection, or in SQLite for another process's write
 MIGRATION_SECONDS = 120  # how long a process waits for the one that migrates
@@ -51,49 +33,14 @@ MIGRATION_LOCK = 0x636C696E  # "clin": the PostgreSQL advisory lock of those who
 LIBPQ = {"connect_timeout": "5", "tcp_user_timeout": "5000"}
 
 
-class UtcTime(TypeDecorator[datetime]):
-    """An aware datetime, in UTC both ways. SQLite keeps no zone and would give naive times back."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a zone cannot be stored")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-# What the code expects. migrations/ makes it so; a test compares the two.
-metadata = MetaData()
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("tenant", String, nullable=False, index=True),
-    Column("name", String, nullable=False),
-    Column("prefix", String, nullable=False),
-    Column("digest", String, nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    Column("expires_at", UtcTime),
-    Column("revoked_at", UtcTime),
-    Index("ix_api_keys_prefix", "prefix", unique=True),
-    Index("ix_api_keys_digest", "digest", unique=True),
-)
-
-
-def open_database(url: str) -> Engine:
+def open_database(url: str, password: str = "") -> Engine:
     """An engine for sqlite:///PATH or postgresql://...; connects on first use. The owner disposes of it.
 
     A missing SQLite file is made readable for its owner only, and so is its folder. Those that exist stay as they are.
     """
     parsed = make_url(url)
+    if password:
+        parsed = parsed.set(password=password)
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         if parsed.get_driver_name() in ("psycopg", "psycopg2"):
@@ -146,12 +93,12 @@ def migrate(engine: Engine) -> None:
     All in one transaction, so that a process killed half-way leaves the old schema. Raises StoreTooNew if a newer
     release migrated this database, StoreUnavailable if it cannot be reached.
     """
-    folder = str(Path(__file__).parent / "migrations")
+    folder = str(Path(__file__).parents[1] / "migrations")
     config = Config()
     config.set_main_option("script_location", folder.replace("%", "%%"))  # configparser expands a bare %
     config.set_main_option("path_separator", "os")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    with _translated(), engine.begin() as connection:
+    with translated(), engine.begin() as connection:
         _lock_for_migration(connection)
         unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
         if unknown:
@@ -176,7 +123,7 @@ def _lock_for_migration(connection: Connection) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Any failure of the database but a broken rule is "away": refused, gone, locked, out of connections, damaged."""
     try:
         yield
@@ -184,52 +131,3 @@ def _translated() -> Iterator[None]:
         raise
     except (DBAPIError, PoolTimeout) as error:
         raise StoreUnavailable from error
-
-
-class SqlKeys:
-    """The `KeyStore` that all gateway replicas share."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def add(self, key: ApiKey) -> None:
-        try:
-            with _translated(), self._engine.begin() as connection:
-                connection.execute(insert(api_keys).values(asdict(key)))
-        except IntegrityError:
-            raise DuplicateKey from None
-
-    def find(self, digest: KeyDigest) -> ApiKey | None:
-        with _translated(), self._engine.connect() as connection:
-            row = connection.execute(select(api_keys).where(api_keys.c.digest == digest)).one_or_none()
-        return None if row is None else _key(row)
-
-    def revoke(self, id_or_prefix: str, at: datetime) -> ApiKey:
-        named = or_(api_keys.c.id == id_or_prefix, api_keys.c.prefix == id_or_prefix)
-        with _translated(), self._engine.begin() as connection:
-            # Write first: in SQLite, a read that turns into a write fails when somebody else wrote in between.
-            connection.execute(update(api_keys).where(named, api_keys.c.revoked_at.is_(None)).values(revoked_at=at))
-            row = connection.execute(select(api_keys).where(named)).one_or_none()
-        if row is None:
-            raise UnknownKey
-        return _key(row)
-
-    def list(self, tenant: str | None) -> KeyList:
-        keys = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
-        if tenant is not None:
-            keys = keys.where(api_keys.c.tenant == tenant)
-        with _translated(), self._engine.connect() as connection:
-            return [_key(row) for row in connection.execute(keys)]
-
-
-def _key(row: Row[tuple[object, ...]]) -> ApiKey:
-    return ApiKey(
-        id=row.id,
-        tenant=row.tenant,
-        name=row.name,
-        prefix=row.prefix,
-        digest=KeyDigest(row.digest),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-    )

@@ -1,0 +1,227 @@
+"""`clinserve audit`: read, verify, export and prune the audit log, and find what a text came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from serving.commands.audit_file import ExportedLog, Log, StoredLog, anchors_in, export
+from serving.commands.files import write_lines
+from serving.commands.office import Office
+from serving.commands.pages import everything
+from serving.commands.printing import Json, print_json, print_json_list, print_table
+from serving.commands.session import one_line_errors, opened
+from serving.commands.times import moment, shown
+from serving.errors import InvalidRequest
+from serving.gateway.digests import prompt_bytes
+from serving.tenants.audit import Head, Kind, Record
+from serving.tenants.audit_store import AuditQuery
+from serving.tenants.audit_verify import Report, verify
+from serving.tenants.keys import utcnow
+from serving.tenants.trail import Trail
+
+audit_app = typer.Typer(
+    help="Read, verify, export and prune the audit log, and find what a text came from.", no_args_is_help=True
+)
+
+FOUND_SOMETHING_WRONG = 2
+"""Exit status; 1 is for not having been able to verify at all."""
+
+
+@audit_app.command("list", epilog="Example: clinserve audit list --kind admin --from 2026-11-01")
+def list_records(
+    ctx: typer.Context,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only of this kind.")] = None,
+    request: Annotated[str | None, typer.Option(help="Only of this request: its x-request-id.")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="From this day or time on, UTC.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Before this day or time, UTC.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List what was done, the newest first."""
+    with opened(ctx) as office:
+        query = AuditQuery(
+            tenant=tenant,
+            kind=kind,
+            request_id=request,
+            since=moment("--from", since) if since else None,
+            until=moment("--to", until) if until else None,
+        )
+        show(islice(found(office, query), limit), as_json=as_json)
+
+
+@audit_app.command("verify", epilog="Example: clinserve audit verify --file audit.jsonl --public-key HEX")
+def verify_log(
+    ctx: typer.Context,
+    file: Annotated[Path | None, typer.Option(help="An export. Default: the database.")] = None,
+    public_key: Annotated[
+        list[str] | None, typer.Option(help="Whose signatures are trusted; repeatable. Default: this server's.")
+    ] = None,
+    anchors: Annotated[
+        Path | None, typer.Option(help="A request log that was kept elsewhere: it knows how far chains had come.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which records were changed, are missing or were moved. Exit status: 0 valid, 2 not valid.
+
+    With a file and a public key it needs neither database nor secrets.
+    """
+    with one_line_errors():
+        heads = anchors_in(anchors) if anchors else []  # before the log: it has come further since
+        if file is not None and public_key:
+            report = checked(ExportedLog(file), public_key, heads)
+        else:
+            with opened(ctx) as office:
+                log = ExportedLog(file) if file else StoredLog(office.audit_store)
+                report = checked(log, public_key or [office.public_key], heads)
+    if as_json:
+        print_json({"valid": report.valid} | asdict(report))
+    else:
+        tell(report)
+    raise typer.Exit(0 if report.valid else FOUND_SOMETHING_WRONG)
+
+
+@audit_app.command("export", epilog="Example: clinserve audit export --output audit.jsonl")
+def export_log(
+    ctx: typer.Context,
+    output: Annotated[str, typer.Option(help="A file that you alone may read; - is standard output.")] = "-",
+) -> None:
+    """Write the whole log as JSON lines, for 'audit verify --file'."""
+    with opened(ctx) as office, counting("Exporting") as on_progress:
+        write_lines(output, counted(export(StoredLog(office.audit_store)), on_progress))
+
+
+@audit_app.command(epilog="Example: clinserve audit find --answer letter.txt")
+def find(
+    ctx: typer.Context,
+    answer: Annotated[Path | None, typer.Option(help="A file with the text of an answer.")] = None,
+    prompt: Annotated[
+        Path | None, typer.Option(help="A file with a request's body, its messages, or the text of its one message.")
+    ] = None,
+    request: Annotated[str | None, typer.Option(help="A request's id: its x-request-id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which request produced a text, or was asked it. Exit status: 0 found, 1 not found."""
+    with opened(ctx) as office:
+        if sum(one is not None for one in (answer, prompt, request)) != 1:
+            raise InvalidRequest("Name one of --answer FILE, --prompt FILE and --request ID.")
+        if request is not None:
+            queries = [AuditQuery(request_id=request)]
+        else:
+            forms = answer_forms(answer) if answer else prompt_forms(prompt or Path())
+            queries = [AuditQuery(digest=office.audit_log.digest(form)) for form in forms]
+        with counting("Searching"):
+            records = [record for query in queries for record in found(office, query)]
+    if not records:
+        typer.echo("clinserve: no request in the audit log fits.", err=True)
+        raise typer.Exit(1)
+    show(iter(records), as_json=as_json)
+
+
+@audit_app.command(epilog="Example: clinserve audit prune --before 2020-01-01")
+def prune(ctx: typer.Context, before: Annotated[str, typer.Option(help="This day or time, UTC.")]) -> None:
+    """Delete older records, from the beginning of each chain up to a signature. The rest still verifies."""
+    with opened(ctx) as office:
+        time = moment("--before", before)
+        if time > utcnow():
+            raise InvalidRequest("--before is in the future.")
+        with Trail(office.audit_log, utcnow).change(
+            office.actor, "audit.prune", parameters={"before": time.isoformat()}
+        ) as entry:
+            removed = office.audit_log.prune(time)
+            entry.result = str(removed)
+    typer.echo(f"Deleted {removed} records from before {shown(time)}.")
+
+
+@audit_app.command("public-key", epilog="Example: clinserve audit public-key > clinserve-audit.pub")
+def public_key(ctx: typer.Context) -> None:
+    """Print the key that verifies this server's signatures. Keep it apart from the database."""
+    with opened(ctx) as office:
+        typer.echo(office.public_key)
+
+
+def checked(log: Log, public_keys: list[str], heads: list[Head]) -> Report:
+    with counting("Verifying") as on_progress:
+        return verify(log.records(), log.checkpoints(), public_keys, anchors=heads, on_progress=on_progress)
+
+
+def tell(report: Report) -> None:
+    for finding in report.findings:
+        place = f"record {finding.seq}" if finding.seq else "as a whole"
+        typer.echo(f"chain {finding.chain}, {place}: {finding.what}")
+    for chain in report.open_chains:
+        typer.echo(f"chain {chain} is not closed: its process runs, or crashed and lost its last seconds")
+    size = f"{report.chains} chains, {report.records} records, {report.checkpoints} checkpoints"
+    typer.echo(f"{size}: " + ("valid" if report.valid else f"NOT VALID, {len(report.findings)} findings"))
+
+
+def found(office: Office, query: AuditQuery) -> Iterator[Record]:
+    return everything(lambda page: office.administration.audit_records(office.actor, replace(query, page=page)))
+
+
+def answer_forms(file: Path) -> list[bytes]:
+    """What an answer's digest may be over: editors end a file with a line's end that the answer had not."""
+    text = file.read_bytes()
+    return [text, text.removesuffix(b"\n")] if text.endswith(b"\n") else [text]
+
+
+def prompt_forms(file: Path) -> list[bytes]:
+    """What a prompt's digest may be over."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if isinstance(given, dict):
+        return [prompt_bytes(given)]
+    if isinstance(given, list):
+        return [prompt_bytes({"messages": given})]
+    texts = {text, text.removesuffix("\n")}
+    bodies = [{"messages": [{"role": "user", "content": one}]} for one in texts] + [{"prompt": one} for one in texts]
+    return [prompt_bytes(body) for body in bodies]
+
+
+def show(records: Iterator[Record], *, as_json: bool) -> None:
+    if as_json:
+        print_json_list(json.loads(record.body) | {"hash": record.hash} for record in records)
+        return
+    columns = ("at", "kind", "tenant", "actor", "what", "outcome", "request")
+    print_table(columns, map(cells, records), whole=("at", "kind", "request"))
+
+
+def cells(record: Record) -> list[str]:
+    body = json.loads(record.body)
+    details = body["details"]
+    what = [details.get(name) for name in ("action", "target", "result", "deployment", "operation")]
+    return [
+        shown(record.at),
+        record.kind,
+        record.tenant,
+        body["actor"],
+        " ".join(str(one) for one in what if one),
+        str(details.get("outcome", "")),
+        record.request_id,
+    ]
+
+
+@contextmanager
+def counting(title: str) -> Iterator[Callable[[int], None]]:
+    """How far long work has come, on a terminal."""
+    with Console(stderr=True).status(title) as status:
+        yield lambda count: status.update(f"{title}, {count} so far")
+
+
+def counted(lines: Iterable[str], on_progress: Callable[[int], None]) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        if number % 1000 == 0:
+            on_progress(number)
+        yield line

@@ -1,0 +1,95 @@
+"""`clinserve tenants`: the organisations that keys, limits and usage belong to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from serving.commands.limits import row_of, spoken
+from serving.commands.pages import everything
+from serving.commands.printing import Json, print_json, print_table
+from serving.commands.session import opened
+from serving.commands.times import shown
+from serving.tenants.limits import Subject
+from serving.tenants.registry import Tenant
+
+tenants_app = typer.Typer(help="Create, list and disable tenants.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="As 'clinserve tenants list' shows it.", show_default=False)]
+
+
+@tenants_app.command(epilog="Example: clinserve tenants create cardiology --name 'Cardiology, St. Mary'")
+def create(
+    ctx: typer.Context,
+    id: Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9 and . _ -", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="For people. Default: the id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Register an organisation."""
+    with opened(ctx) as office:
+        tenant = office.administration.create_tenant(office.actor, id, name or id)
+    if as_json:
+        return print_json(public(tenant))
+    typer.echo(f"Created '{tenant.id}'. A key for it: clinserve keys create --tenant {tenant.id} --name APPLICATION")
+
+
+@tenants_app.command("list", epilog="Example: clinserve tenants list --json")
+def list_tenants(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the tenants, oldest first."""
+    with opened(ctx) as office:
+        tenants = list(everything(lambda page: office.administration.list_tenants(office.actor, page)))
+    if as_json:
+        return print_json([public(tenant) for tenant in tenants])
+    rows = [(tenant.id, tenant.name, shown(tenant.created_at), status(tenant)) for tenant in tenants]
+    print_table(("id", "name", "created", "status"), rows, whole=("id", "status"))
+
+
+@tenants_app.command(epilog="Example: clinserve tenants show cardiology")
+def show(ctx: typer.Context, id: Id, as_json: Json = False) -> None:
+    """Show one tenant with the limits that are set for it."""
+    with opened(ctx) as office:
+        tenant = office.administration.get_tenant(office.actor, id)
+        limits = row_of(office, Subject("tenant", id))
+    if as_json:
+        return print_json(public(tenant) | {"limits": asdict(limits)})
+    facts = {
+        "id": tenant.id,
+        "name": tenant.name,
+        "created": shown(tenant.created_at),
+        "status": status(tenant) + (f" since {shown(tenant.disabled_at)}" if tenant.disabled_at else ""),
+        "limits": spoken(limits),
+    }
+    for name, value in facts.items():
+        typer.echo(f"{name:<8} {value}")
+
+
+@tenants_app.command(epilog="Example: clinserve tenants disable cardiology")
+def disable(ctx: typer.Context, id: Id) -> None:
+    """Refuse all keys and tokens of a tenant. Gateways that run notice within seconds."""
+    with opened(ctx) as office:
+        tenant = office.administration.disable_tenant(office.actor, id)
+    typer.echo(f"Disabled '{tenant.id}'. 'clinserve tenants enable {tenant.id}' undoes it.")
+
+
+@tenants_app.command(epilog="Example: clinserve tenants enable cardiology")
+def enable(ctx: typer.Context, id: Id) -> None:
+    """Let a disabled tenant in again."""
+    with opened(ctx) as office:
+        tenant = office.administration.enable_tenant(office.actor, id)
+    typer.echo(f"Enabled '{tenant.id}'.")
+
+
+def status(tenant: Tenant) -> str:
+    return "active" if tenant.disabled_at is None else "disabled"
+
+
+def public(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "id": tenant.id,
+        "name": tenant.name,
+        "created_at": tenant.created_at.isoformat(),
+        "disabled_at": tenant.disabled_at.isoformat() if tenant.disabled_at else None,
+        "status": status(tenant),
+    }

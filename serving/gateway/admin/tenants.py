@@ -1,0 +1,78 @@
+"""/admin/v1/tenants: the organisations that keys, limits and usage belong to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from serving.gateway.admin.queries import AdminRoute, PageQuery
+from serving.gateway.admin.shapes import Closed, Listing, refusals
+from serving.gateway.body import described_by, read_as
+from serving.gateway.caller import SignedIn
+from serving.gateway.parts import Gateway
+from serving.tenants.registry import Tenant, TenantExists, UnknownTenant
+
+router = APIRouter(prefix="/tenants", tags=["tenants"], route_class=AdminRoute)
+
+
+class NewTenant(Closed):
+    id: str = Field(description="1 to 63 of a-z, 0-9 and . _ -", examples=["cardiology"])
+    name: str = Field(description="For people.", examples=["Cardiology, St. Mary"])
+
+
+class TenantCard(BaseModel):
+    object: Literal["tenant"] = "tenant"
+    id: str
+    name: str
+    created_at: datetime
+    disabled_at: datetime | None
+    status: Literal["active", "disabled"]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a tenant",
+    openapi_extra=described_by(NewTenant),
+    responses=refusals(TenantExists),
+)
+def create(caller: SignedIn, body: Annotated[NewTenant, Depends(read_as(NewTenant))], gateway: Gateway) -> TenantCard:
+    """For an operator of the tenant `system`."""
+    return _card(gateway.administration.create_tenant(caller, body.id, body.name))
+
+
+@router.get("", summary="List tenants")
+def list_all(caller: SignedIn, gateway: Gateway, page: PageQuery) -> Listing[TenantCard]:
+    """Oldest first. For every administrator; outside `system`, its own tenant."""
+    return Listing[TenantCard].of(gateway.administration.list_tenants(caller, page), _card, lambda tenant: tenant.id)
+
+
+@router.get("/{id}", summary="One tenant", responses=refusals(UnknownTenant))
+def get(id: str, caller: SignedIn, gateway: Gateway) -> TenantCard:
+    """For every administrator; outside `system`, its own tenant."""
+    return _card(gateway.administration.get_tenant(caller, id))
+
+
+@router.post("/{id}/disable", summary="Disable a tenant", responses=refusals(UnknownTenant))
+def disable(id: str, caller: SignedIn, gateway: Gateway) -> TenantCard:
+    """Its keys and tokens are refused from now on, within seconds everywhere. For an operator of `system`."""
+    return _card(gateway.administration.disable_tenant(caller, id))
+
+
+@router.post("/{id}/enable", summary="Enable a tenant", responses=refusals(UnknownTenant))
+def enable(id: str, caller: SignedIn, gateway: Gateway) -> TenantCard:
+    """Undo `disable`. For an operator of `system`."""
+    return _card(gateway.administration.enable_tenant(caller, id))
+
+
+def _card(tenant: Tenant) -> TenantCard:
+    return TenantCard(
+        id=tenant.id,
+        name=tenant.name,
+        created_at=tenant.created_at,
+        disabled_at=tenant.disabled_at,
+        status="active" if tenant.disabled_at is None else "disabled",
+    )

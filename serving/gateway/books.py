@@ -1,0 +1,99 @@
+"""What is written about a request that has ended: its usage, if it was admitted, and its audit record. No content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from serving.telemetry.record import RequestRecord
+from serving.tenants.audit import AuditEvent
+from serving.tenants.ledger import Ledger, Price, UsageRecord
+from serving.tenants.quotas import Usage
+
+_PARAMETERS = frozenset(
+    [
+        "temperature", "top_p", "top_k", "min_p", "n", "max_tokens", "max_completion_tokens", "seed", "stream",
+        "presence_penalty", "frequency_penalty", "repetition_penalty", "length_penalty", "logprobs", "top_logprobs",
+        "prompt_logprobs", "min_tokens", "ignore_eos", "parallel_tool_calls", "echo",
+    ]
+)  # fmt: skip
+
+
+def parameters_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's parameters as far as they cannot hold text: numbers and switches, and how many tools it brought."""
+    kept = {name: body[name] for name in _PARAMETERS & body.keys() if isinstance(body[name], bool | int | float)}
+    if tools := body.get("tools"):
+        kept["tools"] = len(tools)
+    kind = (body.get("response_format") or {}).get("type")
+    if kind in ("text", "json_object", "json_schema"):
+        kept["response_format"] = kind
+    return kept
+
+
+class Audit(Protocol):
+    def record(self, event: AuditEvent) -> None: ...
+
+
+class Books:
+    """The usage ledger and the audit log, as the gateway writes them. prices: by deployment."""
+
+    def __init__(self, ledger: Ledger, audit: Audit, prices: Mapping[str, Price]) -> None:
+        self._ledger = ledger
+        self._audit = audit
+        self._prices = prices
+
+    def enter(self, record: RequestRecord) -> None:
+        """Plain calls that hand over to writers: this may run in a cancelled task."""
+        if record.admitted:
+            self._ledger.record(self._usage_of(record))
+        if record.deployment:
+            self._audit.record(_event_of(record))
+
+    def _usage_of(self, record: RequestRecord) -> UsageRecord:
+        price = self._prices.get(record.deployment)
+        usage = Usage(record.prompt_tokens, record.cached_tokens, record.completion_tokens)
+        return UsageRecord(
+            id=record.request_id,
+            started_at=record.started_at,
+            tenant=record.tenant,
+            key_id=record.key_id,
+            key_name=record.key_name,
+            deployment=record.deployment,
+            revision=record.revision,
+            operation=record.operation,
+            stream=record.stream,
+            outcome=record.outcome,
+            prompt_tokens=usage.prompt,
+            cached_tokens=usage.cached,
+            completion_tokens=usage.completion,
+            cost_micros=None if price is None else price.micros(usage),
+            first_token=record.first_token,
+            duration=record.duration,
+        )
+
+
+def _event_of(record: RequestRecord) -> AuditEvent:
+    return AuditEvent(
+        kind="inference",
+        at=record.started_at,
+        tenant=record.tenant,
+        actor=record.key_id,
+        request_id=record.request_id,
+        details={
+            "key_name": record.key_name,
+            "address": record.address,
+            "deployment": record.deployment,
+            "model": record.revision,
+            "operation": record.operation,
+            "parameters": record.parameters,
+            "prompt": record.prompt_digest,
+            "answers": record.answer_digests,
+            "decision": "admitted" if record.admitted else "refused",
+            "outcome": record.outcome,
+            "status": record.status,
+            "prompt_tokens": record.prompt_tokens,
+            "cached_tokens": record.cached_tokens,
+            "completion_tokens": record.completion_tokens,
+            "duration_ms": round(record.duration * 1000),
+        },
+    )

@@ -1,0 +1,100 @@
+"""How a request is paid for: at once when the engine said what it cost, else after asking the engine.
+
+An answer that ended early (the client left, the engine broke, nothing came in time) has no usage. The engine is asked
+in the background, bounded to seconds; if it cannot say, what has passed here counts. Until then the lease is held and
+the request's log line, usage and audit record wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Literal
+
+from serving.engines.engine import EngineRequest
+from serving.gateway.catalog import Deployment
+from serving.gateway.digests import Digests, prompt_bytes
+from serving.gateway.ratelimits import headers_of
+from serving.telemetry.record import RequestRecord
+from serving.tenants.quotas import Lease, Usage
+
+_CLOSE_SECONDS = 6.0
+Reckoner = Literal["engine", "estimate"]
+
+
+class Settlement:
+    """Of one admitted request; `end` is called once, from a finally."""
+
+    def __init__(
+        self, record: RequestRecord, lease: Lease, deployment: Deployment, request: EngineRequest, owner: Settlements
+    ) -> None:
+        self.record = record
+        self.digests = owner.new_digests()
+        self._lease = lease
+        self._deployment = deployment
+        self._request = request
+        self._owner = owner
+
+    def end(self, usage: Usage | None, *, seen: int) -> None:
+        """A plain call: its caller may be cancelled. usage: the engine's own; seen: tokens that passed here."""
+        self.record.answer_digests = self.digests.answers()
+        self.record.prompt_digest = self._owner.digest(prompt_bytes(self._request.body))
+        if usage is not None:
+            self._settle(usage)
+        else:
+            self.record.reckoning = self._owner.begin(self._reckon(seen))
+
+    async def _reckon(self, seen: int) -> None:
+        usage = Usage(completion=seen)
+        by: Reckoner = "estimate"
+        try:
+            tally = await self._deployment.engine.reckon(self.record.request_id)
+            if tally is not None:
+                usage, by = Usage(prompt=tally.prompt, cached=tally.cached, completion=tally.completion), "engine"
+        finally:
+            self._owner.on_reckoned(by)
+            self._settle(usage)
+
+    def _settle(self, usage: Usage) -> None:
+        self.record.spent(usage.prompt, usage.cached, usage.completion)
+        self._lease.settle(usage)
+        self._deployment.learn(self._request, usage.prompt)
+
+
+class Settlements:
+    """Opens one for each request and owns the reckonings under way. digest: of a prompt. new_digests: of an answer.
+    on_reckoned: who said what an answer that ended early has cost.
+    """
+
+    def __init__(
+        self,
+        *,
+        digest: Callable[[bytes], str],
+        new_digests: Callable[[], Digests],
+        on_reckoned: Callable[[Reckoner], None] = lambda by: None,
+    ) -> None:
+        self.digest = digest
+        self.new_digests = new_digests
+        self.on_reckoned = on_reckoned
+        self._running: set[asyncio.Task[None]] = set()
+
+    def open(self, record: RequestRecord, lease: Lease, deployment: Deployment, request: EngineRequest) -> Settlement:
+        record.admitted = True
+        record.headers |= headers_of(lease)
+        return Settlement(record, lease, deployment, request, self)
+
+    def begin(self, reckoning: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(reckoning)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None:
+        """Let those under way end, within seconds; a cancelled one settles with what has passed."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=_CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

@@ -1,0 +1,246 @@
+"""The second page of the assembly: who may do what, what they may use, what is written down. Once for each process.
+
+settings ─┬─ secrets (environment, files, Key Vault)
+          ├─ database ── keyring, tenants, limits ── policies ─┬─ admission ── the request path
+          ├─ quotas: memory or Redis ──────────────────────────┘
+          ├─ usage ledger, audit log ────────────────────────────── what is written when a request ends
+          ├─ identity: Entra ID, OpenID Connect
+          └─ administration ─────────────────────────────────────── REST (gateway), command line (Office)
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from serving import settings as config
+from serving.commands.office import Office
+from serving.secrets import NoVault, Secrets, Vault
+from serving.settings import Settings
+from serving.telemetry.metrics import Metrics
+from serving.tenants.administration import Administration
+from serving.tenants.audit_log import AuditLog, NoAudit
+from serving.tenants.callers import ROLES, SYSTEM_TENANT, Caller
+from serving.tenants.keys import Keyring
+from serving.tenants.ledger import (
+    Ledger,
+    LedgerHistory,
+    NoLedger,
+    Price,
+    StoredLedger,
+    UsageRecord,
+    decoded,
+    encoded,
+)
+from serving.tenants.limits import Limits, PolicyBook, Scope
+from serving.tenants.memory_quotas import MemoryQuotas
+from serving.tenants.quotas import Quotas
+from serving.tenants.redis import RedisQuotas
+from serving.tenants.sql import SqlAudit, SqlKeys, SqlLimits, SqlTenants, SqlUsage, migrate, open_database
+from serving.tenants.tokens import Issuer, NoTokens, Tokens
+from serving.tenants.writer import BatchWriter
+from serving.vault import KeyVault
+
+OnCheckpoint = Callable[[str, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Governance:
+    """What a gateway needs of all this. prices: by deployment."""
+
+    keyring: Keyring
+    tokens: Tokens | NoTokens
+    policies: PolicyBook
+    quotas: Quotas
+    ledger: Ledger
+    audit: AuditLog | NoAudit
+    administration: Administration
+    prices: Mapping[str, Price]
+
+
+def load_secrets(settings: Settings) -> Secrets:
+    """Raises SecretsError."""
+    vault: Vault = NoVault()
+    if settings.secrets.key_vault:
+        vault = KeyVault(settings.secrets.key_vault, prefix=settings.secrets.prefix)
+    return Secrets.load(settings.server.state_dir, vault=vault)
+
+
+def open_migrated(settings: Settings, secrets: Secrets) -> Engine:
+    """The database, brought up to date if it is older than this code. Raises SettingsError, StoreUnavailable."""
+    try:
+        database = open_database(settings.database_url, secrets.database_password)
+    except ValueError as error:
+        raise config.SettingsError(f"database.url: {error}") from None
+    migrate(database)
+    return database
+
+
+def build_keyring(settings: Settings) -> Keyring:
+    """Keys in the database, for those who need nothing else."""
+    secrets = load_secrets(settings)
+    return Keyring(SqlKeys(open_migrated(settings, secrets)), secrets.pepper)
+
+
+def build_governance(
+    settings: Settings, secrets: Secrets, metrics: Metrics, *, on_checkpoint: OnCheckpoint
+) -> Governance:
+    """on_checkpoint: told now and then how far this process's audit chain has come."""
+    database = open_migrated(settings, secrets)
+    keyring = Keyring(
+        SqlKeys(database),
+        secrets.pepper,
+        cache_seconds=settings.keys.cache,
+        stale_seconds=settings.keys.stale,
+        on_stale=lambda: metrics.noted("stale_keys"),
+    )
+    tenants, limits = SqlTenants(database), SqlLimits(database)
+    usage, audit_store = SqlUsage(database), SqlAudit(database)
+    policies = PolicyBook(
+        tenants,
+        limits,
+        defaults=defaults_of(settings),
+        every=settings.quotas.refresh,
+        on_stale=lambda: metrics.noted("stale_policies"),
+    )
+    ledger = build_ledger(settings, usage, metrics)
+    audit = build_audit(settings, secrets, audit_store, metrics, on_checkpoint)
+    return Governance(
+        keyring=keyring,
+        tokens=build_tokens(settings, metrics),
+        policies=policies,
+        quotas=build_quotas(settings, secrets, LedgerHistory(usage, ledger), metrics),
+        ledger=ledger,
+        audit=audit,
+        administration=Administration(
+            tenants=tenants,
+            keyring=keyring,
+            limits=limits,
+            usage=usage,
+            audit=audit,
+            audit_store=audit_store,
+            deployments=[d.name for d in settings.deployments],
+            on_change=policies.refresh,
+        ),
+        prices={d.name: Price(**d.price.model_dump()) for d in settings.deployments if d.price},
+    )
+
+
+def defaults_of(settings: Settings) -> dict[Scope, Limits]:
+    defaults = settings.quotas.defaults
+    return {
+        "key": Limits(**defaults.key.model_dump()),
+        "tenant": Limits(**defaults.tenant.model_dump()),
+        "deployment": Limits(**defaults.deployment.model_dump()),
+    }
+
+
+def build_ledger(settings: Settings, store: SqlUsage, metrics: Metrics) -> Ledger:
+    if not settings.usage.enabled:
+        return NoLedger()
+    writer = BatchWriter[UsageRecord](
+        store.add,
+        encode=encoded,
+        decode=decoded,
+        spool=settings.server.state_dir / "spool" / "usage",
+        flush=settings.usage.flush,
+        on_lost=lambda count: metrics.noted("lost_records", "usage", count=count),
+    )
+    return StoredLedger(writer)
+
+
+def build_audit(
+    settings: Settings, secrets: Secrets, store: SqlAudit, metrics: Metrics, on_checkpoint: OnCheckpoint
+) -> AuditLog | NoAudit:
+    if not settings.audit.enabled:
+        return NoAudit()
+    return AuditLog(
+        store,
+        secret=secrets.audit,
+        seed=secrets.signing,
+        spool=settings.server.state_dir / "spool" / "audit",
+        when_away=settings.audit.when_away,
+        grace=settings.audit.grace,
+        flush=settings.audit.flush,
+        witness=settings.audit.witness,
+        on_unwritten=lambda: metrics.noted("unwritten_audit_records"),
+        on_lost=lambda count: metrics.noted("lost_records", "audit", count=count),
+        on_checkpoint=on_checkpoint,
+    )
+
+
+def build_quotas(settings: Settings, secrets: Secrets, history: LedgerHistory, metrics: Metrics) -> Quotas:
+    if not settings.quotas.redis:
+        return MemoryQuotas(history, on_settled=lambda how: metrics.noted("lease_settlements", how))
+    return RedisQuotas(
+        settings.quotas.redis,
+        secrets.redis_password or None,
+        history=history,
+        timeout=settings.quotas.redis_timeout,
+        when_away=settings.quotas.when_away,
+        on_settled=lambda how: metrics.noted("lease_settlements", how),
+        on_away=lambda: metrics.noted("quotas_away"),
+    )
+
+
+def issuers_of(settings: Settings) -> list[Issuer]:
+    """Raises SettingsError for one that could not work, or would let in more than it says."""
+    try:
+        return [
+            Issuer(**one.model_dump(exclude={"default_roles"}), default_roles=frozenset(one.default_roles))
+            for one in settings.identity.issuers
+        ]
+    except ValueError as error:
+        raise config.SettingsError(f"identity.issuers: {error}") from None
+
+
+def build_tokens(settings: Settings, metrics: Metrics) -> Tokens | NoTokens:
+    issuers = issuers_of(settings)
+    if not issuers:
+        return NoTokens()
+    return Tokens(
+        issuers,
+        fetch_seconds=settings.identity.fetch_timeout,
+        on_refused=lambda reason: metrics.noted("token_refusals", reason),
+    )
+
+
+def open_office(settings: Settings) -> Office:
+    """What administrative commands work with: the database, as the system's administrator. Close it."""
+    secrets = load_secrets(settings)
+    database = open_migrated(settings, secrets)
+    audit_store, usage = SqlAudit(database), SqlUsage(database)
+    audit = AuditLog(
+        audit_store,
+        secret=secrets.audit,
+        seed=secrets.signing,
+        spool=settings.server.state_dir / "spool" / "audit",
+        flush=0.05,  # a command does one thing, and ends when it is written
+    )
+    audit.begin()
+    keyring = Keyring(SqlKeys(database), secrets.pepper)
+
+    def close() -> None:
+        audit.end()
+        database.dispose()
+
+    return Office(
+        administration=Administration(
+            tenants=SqlTenants(database),
+            keyring=keyring,
+            limits=SqlLimits(database),
+            usage=usage,
+            audit=audit,
+            audit_store=audit_store,
+            deployments=[d.name for d in settings.deployments],
+        ),
+        audit_store=audit_store,
+        usage_store=usage,
+        audit_log=audit,
+        public_key=audit.public_key,
+        actor=Caller(SYSTEM_TENANT, f"cli:{getpass.getuser()}", "command line", roles=frozenset(ROLES)),
+        close=close,
+    )

@@ -1,0 +1,165 @@
+"""The audit log's records: what one says, how it is chained to the one before, how a chain is signed. Pure.
+
+Every process that serves writes a chain of its own, so that none waits for another. A record's body is canonical JSON
+and holds the hash of its predecessor; its hash is SHA-256 of the body. Each batch that is written ends with a
+checkpoint: the last record's hash, signed with Ed25519. So nothing in a chain can be changed, taken out or moved without
+the key, and what is cut off at its end contradicts the heads that other chains have recorded ("witness").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from serving.errors import ServingError
+
+EventKind = Literal["inference", "admin"]
+Kind = Literal["inference", "admin", "opened", "witness", "pruned", "closed"]
+NO_PREDECESSOR = "0" * 64
+
+
+class AuditUnavailable(ServingError):
+    """The audit log cannot be written, and the server is set to serve nothing that is not audited."""
+
+    status, kind, code = 503, "server_error", "audit_unavailable"
+    default_message = "The audit log cannot be written right now. Nothing was generated; try again shortly."
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, retry_after=2)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """What happened. No content: details are names, numbers, keyed digests. at: aware."""
+
+    kind: EventKind
+    at: datetime
+    tenant: str
+    actor: str
+    request_id: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A link of a chain. body: canonical JSON, of which kind, at, tenant and request_id are repeated for searching."""
+
+    chain: str
+    seq: int
+    at: datetime
+    kind: str
+    tenant: str
+    request_id: str
+    body: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The writer's word that its chain ended with this record at that time. signature: hex."""
+
+    chain: str
+    seq: int
+    at: datetime
+    hash: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a chain ends."""
+
+    chain: str
+    seq: int
+    hash: str
+
+
+def new_chain(now: datetime) -> str:
+    """An id that sorts by time."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def stamp(time: datetime) -> str:
+    """ISO 8601 in UTC, always with microseconds, so that one time has one spelling."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def hash_of(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+class Chain:
+    """Gives each record its place. Belongs to one writer."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self._seq = 0
+        self._hash = NO_PREDECESSOR
+
+    @property
+    def head(self) -> Head:
+        return Head(self.id, self._seq, self._hash)
+
+    def append(
+        self,
+        kind: Kind,
+        at: datetime,
+        details: Mapping[str, Any],
+        *,
+        tenant: str = "",
+        actor: str = "",
+        request: str = "",
+    ) -> Record:
+        """The next record. Raises TypeError or ValueError for details that are no JSON, and then appends nothing."""
+        fields = {
+            "chain": self.id,
+            "seq": self._seq + 1,
+            "at": stamp(at),
+            "kind": kind,
+            "tenant": tenant,
+            "actor": actor,
+            "request_id": request,
+            "details": details,
+            "prev": self._hash,
+        }
+        body = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        self._seq, self._hash = self._seq + 1, hash_of(body)
+        return Record(self.id, self._seq, at, kind, tenant, request, body, self._hash)
+
+
+def signed_text(chain: str, seq: int, hash: str, at: datetime) -> bytes:
+    return f"clinserve-audit-v1\n{chain}\n{seq}\n{hash}\n{stamp(at)}".encode()
+
+
+class Signer:
+    """seed: 32 bytes."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+
+    @property
+    def public_key(self) -> str:
+        """hex; what a verifier must have from elsewhere than the log."""
+        return self._key.public_key().public_bytes_raw().hex()
+
+    def sign(self, head: Head, at: datetime) -> Checkpoint:
+        signature = self._key.sign(signed_text(head.chain, head.seq, head.hash, at)).hex()
+        return Checkpoint(head.chain, head.seq, at, head.hash, signature)
+
+
+def is_signed(checkpoint: Checkpoint, public_key: str) -> bool:
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+        text = signed_text(checkpoint.chain, checkpoint.seq, checkpoint.hash, checkpoint.at)
+        key.verify(bytes.fromhex(checkpoint.signature), text)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

@@ -1,0 +1,198 @@
+"""The audit log as a process writes it: events are taken at once, chained and signed in batches by a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+from serving import __version__
+from serving.tenants.audit import AuditEvent, AuditUnavailable, Chain, Head, Kind, Record, Signer, new_chain
+from serving.tenants.audit_store import AuditStore
+from serving.tenants.stores import StoreUnavailable
+from serving.tenants.writer import BatchWriter
+
+_HIGH_WATER = 50_000  # records; above it a log that should be written is not
+
+
+class AuditLog:
+    """One process's chain. It opens with the first event, so that a process that does nothing leaves no trace.
+
+    secret         Of the keyed digests. seed: of the signing key.
+    when_away      `refuse`: `check` raises once writing has failed for `grace` seconds. `continue`: it calls
+                   on_unwritten instead.
+    witness        Seconds between records of where the other chains end.
+    on_checkpoint  Told with each witness where this chain is, to be kept elsewhere.
+    """
+
+    def __init__(
+        self,
+        store: AuditStore,
+        *,
+        secret: bytes,
+        seed: bytes,
+        spool: Path,
+        when_away: Literal["refuse", "continue"] = "refuse",
+        grace: float = 5.0,
+        flush: float = 1.0,
+        witness: float = 60.0,
+        on_unwritten: Callable[[], None] = lambda: None,
+        on_lost: Callable[[int], None] = lambda count: None,
+        on_checkpoint: Callable[[str, int, str], None] = lambda chain, seq, hash: None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._secret = secret
+        self._signer = Signer(seed)
+        self._when_away = when_away
+        self._grace = grace
+        self._witness_seconds = witness
+        self._on_unwritten = on_unwritten
+        self._on_checkpoint = on_checkpoint
+        self._clock = clock
+        self._now = now
+        self._chain = Chain(new_chain(now()))
+        self._order = threading.Lock()  # what is chained first is written first
+        self._written = self._chain.head
+        self._witnessed = 0
+        self._witnessed_at: float | None = None
+        self._writer = BatchWriter[Record](
+            self._write,
+            encode=_encoded,
+            decode=_decoded,
+            spool=spool,
+            flush=flush,
+            on_lost=on_lost,
+            before=self._witness,
+            clock=clock,
+        )
+
+    @property
+    def public_key(self) -> str:
+        """hex; what a verifier must have from elsewhere than the log."""
+        return self._signer.public_key
+
+    @property
+    def backlog(self) -> int:
+        return self._writer.backlog
+
+    def check(self) -> None:
+        """Raise AuditUnavailable when nothing may be done, because it could not be audited."""
+        since = self._writer.failing_since if self._writer.failing_since is not None else self._writer.busy_since
+        away = since is not None and self._clock() - since > self._grace
+        if not away and self._writer.backlog < _HIGH_WATER:
+            return
+        if self._when_away == "refuse":
+            raise AuditUnavailable
+        self._on_unwritten()
+
+    def record(self, event: AuditEvent) -> None:
+        """Chain an event and hand it over to be written. A plain call that waits for nothing."""
+        who = {"tenant": event.tenant, "actor": event.actor, "request": event.request_id}
+        self._append(event.kind, event.at, dict(event.details), **who)
+
+    def digest(self, data: bytes) -> str:
+        """hex HMAC-SHA256: the same data has the same, and without the secret it says nothing."""
+        return hmac.new(self._secret, data, hashlib.sha256).hexdigest()
+
+    def digester(self) -> hmac.HMAC:
+        """For data that comes in pieces."""
+        return hmac.new(self._secret, digestmod=hashlib.sha256)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.begin)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self.end)
+
+    def begin(self) -> None:
+        """Start writing, beginning with what an earlier process could not deliver."""
+        self._writer.start()
+
+    def end(self) -> None:
+        """Close the chain and write what is left, or keep it on disk."""
+        if self._chain.head.seq:
+            self._append("closed", self._now(), {})
+        self._writer.close()
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until what was recorded is written."""
+        return self._writer.flush(timeout)
+
+    def prune(self, before: datetime) -> int:
+        """Remove records that are older, from the beginning of each chain up to a checkpoint; how many. Blocks.
+
+        What is removed is recorded first, so that a verifier can tell it from what was lost. Raises StoreUnavailable.
+        """
+        heads = self._store.prunable(before)
+        if not heads:
+            return 0
+        details = {"before": before.isoformat(), "heads": [[head.chain, head.seq, head.hash] for head in heads]}
+        self._append("pruned", self._now(), details)
+        if not self.flush():
+            raise StoreUnavailable
+        return self._store.prune(heads)
+
+    def _append(self, kind: Kind, at: datetime, details: dict[str, Any], **who: str) -> None:
+        with self._order:
+            if not self._chain.head.seq:
+                opened = {"version": __version__, "public_key": self.public_key}
+                self._writer.put(self._chain.append("opened", self._now(), opened))
+            self._writer.put(self._chain.append(kind, at, details, **who))
+
+    def _witness(self) -> None:
+        """Record where the other chains end, and tell where ours does. In the writer's thread, before it writes."""
+        head = self._chain.head
+        due = self._witnessed_at is None or self._clock() - self._witnessed_at >= self._witness_seconds
+        if not due or head.seq <= self._witnessed:
+            return
+        heads = [[other.chain, other.seq, other.hash] for other in self._store.heads() if other.chain != head.chain]
+        self._append("witness", self._now(), {"heads": heads})
+        self._witnessed, self._witnessed_at = self._chain.head.seq, self._clock()
+        if self._written.seq:
+            self._on_checkpoint(self._written.chain, self._written.seq, self._written.hash)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        # Of more than one chain only when an earlier process left some. The same records give the same checkpoint, so
+        # that a batch may come again.
+        for _, group in groupby(records, key=lambda record: record.chain):
+            one = list(group)
+            head = Head(one[-1].chain, one[-1].seq, one[-1].hash)
+            self._store.append(one, self._signer.sign(head, one[-1].at))
+            if head.chain == self._chain.id:
+                self._written = head
+
+
+class NoAudit:
+    """An audit log that is off."""
+
+    backlog = 0
+
+    def check(self) -> None: ...
+    def record(self, event: AuditEvent) -> None: ...
+
+    def digest(self, data: bytes) -> str:
+        return ""
+
+    def digester(self) -> hmac.HMAC:
+        raise NotImplementedError("nothing is digested when nothing is audited")
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+def _encoded(record: Record) -> dict[str, Any]:
+    return asdict(record) | {"at": record.at.isoformat()}
+
+
+def _decoded(value: Any) -> Record:
+    return Record(**value | {"at": datetime.fromisoformat(value["at"])})

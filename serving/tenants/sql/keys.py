@@ -1,0 +1,157 @@
+"""The `KeyStore` in the database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from ipaddress import ip_network
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, insert, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from serving.tenants.callers import ROLES
+from serving.tenants.key_store import (
+    LIVE_KEYS,
+    ApiKey,
+    DuplicateKey,
+    KeyDigest,
+    KeyEnded,
+    KeyList,
+    UnknownKey,
+    too_many_keys,
+)
+from serving.tenants.paging import Page, PageRequest, bad_cursor
+from serving.tenants.sql.database import BUSY_SECONDS, translated
+from serving.tenants.sql.tables import api_keys
+
+
+class SqlKeys:
+    """The `KeyStore` that all gateway replicas share."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, key: ApiKey) -> None:
+        with self._writing_for_owner(key) as connection:
+            _insert(connection, key)
+
+    def rotate(self, old: str, new: ApiKey, ends_at: datetime) -> None:
+        with self._writing_for_owner(new) as connection:
+            row = connection.execute(select(api_keys).where(api_keys.c.id == old)).one_or_none()
+            if row is None:
+                raise UnknownKey
+            if _key(row).status(new.created_at) != "active":
+                raise KeyEnded
+            ending = _key(row).ending(ends_at).expires_at
+            connection.execute(update(api_keys).where(api_keys.c.id == old).values(expires_at=ending))
+            _insert(connection, new)
+
+    def find(self, digest: KeyDigest) -> ApiKey | None:
+        with translated(), self._engine.connect() as connection:
+            row = connection.execute(select(api_keys).where(api_keys.c.digest == digest)).one_or_none()
+        return None if row is None else _key(row)
+
+    def get(self, id_or_prefix: str) -> ApiKey:
+        with translated(), self._engine.connect() as connection:
+            return _the_key(connection, id_or_prefix)
+
+    def revoke(self, id_or_prefix: str, at: datetime) -> ApiKey:
+        live = _named(id_or_prefix), api_keys.c.revoked_at.is_(None)
+        with translated(), self._engine.begin() as connection:
+            # Write first: in SQLite, a read that turns into a write fails when somebody else wrote in between.
+            connection.execute(update(api_keys).where(*live).values(revoked_at=at))
+            return _the_key(connection, id_or_prefix)
+
+    def list(self, tenant: str | None) -> KeyList:
+        with translated(), self._engine.connect() as connection:
+            return [_key(row) for row in connection.execute(_keys_of(tenant))]
+
+    def page(self, tenant: str | None, page: PageRequest) -> Page[ApiKey]:
+        keys = _keys_of(tenant).limit(page.limit + 1)  # one more says whether there is another page
+        with translated(), self._engine.connect() as connection:
+            if page.after is not None:
+                last = connection.execute(_keys_of(tenant).where(api_keys.c.id == page.after)).one_or_none()
+                if last is None:
+                    raise bad_cursor()
+                keys = keys.where(tuple_(api_keys.c.created_at, api_keys.c.id) > tuple_(*_key(last).place))
+            found = tuple(_key(row) for row in connection.execute(keys))
+        items = found[: page.limit]
+        return Page(items, items[-1].id if len(found) > page.limit else None)
+
+    @contextmanager
+    def _writing_for_owner(self, key: ApiKey) -> Iterator[Connection]:
+        """A transaction in which nobody else adds keys of this owner, so that counting them and adding one is safe."""
+        try:
+            with translated(), self._engine.begin() as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
+                    connection.execute(select(func.pg_advisory_xact_lock(_owner_lock(key))))
+                else:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's sqlite3 would begin at the INSERT
+                yield connection
+        except IntegrityError:
+            raise DuplicateKey from None
+
+
+def _insert(connection: Connection, key: ApiKey) -> None:
+    live = select(func.count()).where(
+        api_keys.c.tenant == key.tenant,
+        api_keys.c.name == key.name,
+        api_keys.c.revoked_at.is_(None),
+        or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > key.created_at),
+    )
+    if connection.execute(live).scalar_one() >= LIVE_KEYS:
+        raise too_many_keys(key)
+    connection.execute(insert(api_keys).values(asdict(key) | _rights(key)))
+
+
+def _owner_lock(key: ApiKey) -> int:
+    """The advisory lock of an owner: 64 bits of a hash. Two owners that share one wait for each other, no more."""
+    owner = f"{key.tenant}\n{key.name}".encode()  # neither holds a line break
+    return int.from_bytes(hashlib.sha256(owner).digest()[:8], signed=True)
+
+
+def _keys_of(tenant: str | None) -> Select[tuple[object, ...]]:
+    keys = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
+    return keys if tenant is None else keys.where(api_keys.c.tenant == tenant)
+
+
+def _named(id_or_prefix: str) -> ColumnElement[bool]:
+    return or_(api_keys.c.id == id_or_prefix, api_keys.c.prefix == id_or_prefix)
+
+
+def _the_key(connection: Connection, id_or_prefix: str) -> ApiKey:
+    row = connection.execute(select(api_keys).where(_named(id_or_prefix))).one_or_none()
+    if row is None:
+        raise UnknownKey
+    return _key(row)
+
+
+def _rights(key: ApiKey) -> dict[str, str | None]:
+    """Roles and bounds as their columns hold them."""
+    return {
+        "roles": ",".join(sorted(key.roles)),
+        "deployments": None if key.deployments is None else json.dumps(sorted(key.deployments)),
+        "networks": None if key.networks is None else json.dumps([str(network) for network in key.networks]),
+    }
+
+
+def _key(row: Row[tuple[object, ...]]) -> ApiKey:
+    roles = row.roles.split(",")
+    return ApiKey(
+        id=row.id,
+        tenant=row.tenant,
+        name=row.name,
+        prefix=row.prefix,
+        digest=KeyDigest(row.digest),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        roles=frozenset(role for role in ROLES if role in roles),
+        deployments=None if row.deployments is None else frozenset(json.loads(row.deployments)),
+        networks=None if row.networks is None else tuple(ip_network(text) for text in json.loads(row.networks)),
+    )

@@ -1,0 +1,135 @@
+"""The tables that the code expects. migrations/ makes them so; a test compares the two."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware datetime, in UTC both ways. SQLite keeps no zone and would give naive times back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData()
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("disabled_at", UtcTime),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False, index=True),
+    Column("name", String, nullable=False),
+    Column("prefix", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    Column("roles", String, nullable=False, server_default="inference"),  # comma-separated
+    Column("deployments", Text),  # JSON list, NULL: all
+    Column("networks", Text),  # JSON list of CIDR, NULL: anywhere
+    Index("ix_api_keys_prefix", "prefix", unique=True),
+    Index("ix_api_keys_digest", "digest", unique=True),
+    Index("ix_api_keys_owner", "tenant", "name"),
+)
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("subject", String, primary_key=True),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("tokens_per_day", BigInteger),
+    Column("tokens_per_month", BigInteger),
+    Column("concurrent_requests", BigInteger),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+usage_records = Table(
+    "usage_records",
+    metadata,
+    Column("id", String, primary_key=True),  # the request's: a record written twice is one
+    Column("started_at", UtcTime, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("key_name", String, nullable=False),
+    Column("deployment", String, nullable=False),
+    Column("revision", String, nullable=False),
+    Column("operation", String, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger),  # millionths of the configured currency
+    Column("first_token", Float),  # seconds
+    Column("duration", Float, nullable=False),  # seconds
+    Index("ix_usage_records_started_at", "started_at"),
+    Index("ix_usage_records_tenant", "tenant", "started_at"),
+    Index("ix_usage_records_key_id", "key_id", "started_at"),
+    Index("ix_usage_records_deployment", "deployment", "started_at"),
+)
+
+audit_records = Table(
+    "audit_records",
+    metadata,
+    Column("chain", String, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    # The next four repeat what the body says, for searching; verify compares them with it.
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("request_id", String, nullable=False),
+    Column("body", Text, nullable=False),  # canonical JSON
+    Column("hash", String, nullable=False),
+    Index("ix_audit_records_at", "at"),
+    Index("ix_audit_records_tenant", "tenant", "at"),
+    Index("ix_audit_records_request_id", "request_id"),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("chain", String, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcTime, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("signature", String, nullable=False),
+)
