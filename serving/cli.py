@@ -146,7 +146,7 @@ def load(path: Path) -> Settings:
 
 
 def _office(config: Path) -> Office:
-    from serving.governance import open_office
+    from serving.app import open_office
 
     try:
         return open_office(load(config))

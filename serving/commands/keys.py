@@ -13,7 +13,7 @@ from serving.commands.printing import Json, print_json, print_table
 from serving.commands.session import opened
 from serving.commands.times import duration, shown
 from serving.errors import InvalidRequest
-from serving.tenants.callers import ROLES, Network, Role
+from serving.tenants.callers import ROLES, SYSTEM_TENANT, Network, Role
 from serving.tenants.keys import ApiKey, Secret, utcnow
 
 keys_app = typer.Typer(help="Create, list, rotate and revoke API keys.", no_args_is_help=True)

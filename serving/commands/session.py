@@ -39,7 +39,9 @@ def one_line_errors() -> Iterator[None]:
     except StoreUnavailable as error:
         cause = str(error.__cause__ or error).partition("\n")[0]  # SQLAlchemy adds the statement and a link below
         problem = f"The database cannot be used: {cause}"
-    except (ServingError, DuplicateKey, StoreTooNew, OSError) as error:
+    except OSError as error:
+        problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except (ServingError, DuplicateKey, StoreTooNew) as error:
         problem = str(error)
     else:
         return

@@ -16,82 +16,73 @@ from tests.local import Tree, error_of
 CANARY = "Zebulon-Quackenbush-19470231"
 
 
-@pytest.mark.parametrize(
-    "path", ["/tenants", "/tenants/ward", "/keys", "/limits", "/usage", "/usage/records.csv", "/audit", "/me"]
-)
-async def test_an_unknown_parameter_is_refused_rather_than_ignored(site: OpenSite, path: str) -> None:
-    response = await hospital(site).ask("root", "GET", path, **{CANARY: "x"})
-    error = error_of(response, 400, "invalid_request")
-    assert "unknown parameter" in error["message"] and CANARY not in response.text
+READABLE = ("/tenants", "/tenants/ward", "/keys", "/limits", "/usage", "/usage/records.csv", "/audit", "/me")
 
 
-@pytest.mark.parametrize(
-    ("path", "param"),
-    [
-        ("/keys?limit=0", "limit"),
-        ("/keys?limit=1001", "limit"),
-        (f"/keys?limit={CANARY}", "limit"),
-        (f"/keys?after={CANARY}", "after"),
-        (f"/tenants?after={CANARY}", "after"),
-        (f"/limits?after={CANARY}", "after"),
-        (f"/limits?scope={CANARY}", "scope"),
-        (f"/limits/{CANARY}/x", "scope"),
-        (f"/usage?group_by={CANARY}", "group_by"),
-        ("/usage?group_by=day,day", "group_by"),
-        (f"/usage?from={CANARY}", "from"),
-        ("/usage?to=0001-01-01T00:00:00%2B23:00", "to"),
-        ("/usage?tenant=%00", "tenant"),
-        (f"/audit?kind={CANARY}", "kind"),
-        (f"/audit?after={CANARY}", "after"),
-    ],
-)  # fmt: skip
-async def test_a_wrong_query_is_refused_by_the_parameters_name(site: OpenSite, path: str, param: str) -> None:
-    response = await hospital(site).client().get(path)
-    assert error_of(response, 400, "invalid_request")["param"] == param
-    assert CANARY not in response.text
+async def test_an_unknown_parameter_is_refused_rather_than_ignored(site: OpenSite) -> None:
+    there = hospital(site)
+    for path in READABLE:
+        response = await there.ask("root", "GET", path, **{CANARY: "x"})
+        assert "unknown parameter" in error_of(response, 400, "invalid_request")["message"]
+        assert CANARY not in response.text
 
 
-KEY = {"tenant": "ward", "name": "portal"}
-LIMITS = "/limits/tenant/ward"
+QUERIES = [
+    ("/keys?limit=0", "limit"), ("/keys?limit=1001", "limit"), (f"/keys?limit={CANARY}", "limit"),
+    (f"/keys?after={CANARY}", "after"), (f"/tenants?after={CANARY}", "after"), (f"/limits?after={CANARY}", "after"),
+    (f"/audit?after={CANARY}", "after"), (f"/audit?after=2026-01-01T00:00:00Z/x/{10**30}", "after"),
+    (f"/usage?after={CANARY}", "after"), (f"/limits?scope={CANARY}", "scope"), (f"/limits/{CANARY}/x", "scope"),
+    (f"/usage?group_by={CANARY}", "group_by"), ("/usage?group_by=day,day", "group_by"),
+    (f"/usage?from={CANARY}", "from"), ("/usage?to=0001-01-01T00:00:00%2B23:00", "to"),
+    ("/usage?tenant=%00", "tenant"), (f"/audit?kind={CANARY}", "kind"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "param"),
-    [
-        ("POST", "/tenants", {"id": "new"}, "name"),
-        ("POST", "/tenants", {"id": CANARY, "name": "x"}, "id"),
-        ("POST", "/tenants", {"id": "new", "name": "\x00"}, "name"),
-        ("POST", "/tenants", {"id": "new", "name": "x", CANARY: 1}, "body"),
-        ("POST", "/keys", {"tenant": "ward"}, "name"),
-        ("POST", "/keys", KEY | {"name": 5}, "name"),
-        ("POST", "/keys", KEY | {"roles": [CANARY]}, "roles"),
-        ("POST", "/keys", KEY | {"roles": []}, "roles"),
-        ("POST", "/keys", KEY | {"deployments": [CANARY]}, "deployments"),
-        ("POST", "/keys", KEY | {"deployments": []}, "deployments"),
-        ("POST", "/keys", KEY | {"networks": [CANARY]}, "networks"),
-        ("POST", "/keys", KEY | {"networks": ["10.0.0.1/8"]}, "networks"),
-        ("POST", "/keys", KEY | {"networks": [5]}, "networks"),
-        ("POST", "/keys", KEY | {"expires_at": CANARY}, "expires_at"),
-        ("POST", "/keys", KEY | {"expires_at": 4102444800}, "expires_at"),
-        ("POST", "/keys", KEY | {"expires_at": "2001-01-01"}, "expires_at"),
-        ("POST", "/keys/x/rotate", {"grace_seconds": -1}, "grace_seconds"),
-        ("POST", "/keys/x/rotate", {"grace_seconds": "5"}, "grace_seconds"),
-        ("PUT", LIMITS, {"tokens_per_day": -1}, "tokens_per_day"),
-        ("PUT", LIMITS, {"tokens_per_day": 10**30}, "tokens_per_day"),
-        ("PUT", LIMITS, {"tokens_per_day": True}, "tokens_per_day"),
-        ("PUT", LIMITS, {"tokens_per_dya": 5}, "body"),
-    ],
-)
-async def test_a_wrong_body_is_refused_by_the_fields_name(
-    site: OpenSite, method: str, path: str, body: Tree, param: str
-) -> None:
-    response = await hospital(site).ask("root", method, path, body)
-    assert error_of(response, 400, "invalid_request")["param"] == param
-    assert CANARY not in response.text
+async def test_a_wrong_query_is_refused_by_the_parameters_name(site: OpenSite) -> None:
+    client = hospital(site).client()
+    for path, param in QUERIES:
+        response = await client.get(path)
+        assert error_of(response, 400, "invalid_request")["param"] == param, path
+        assert CANARY not in response.text
+
+
+TENANT, KEY = {"id": "new", "name": "x"}, {"tenant": "ward", "name": "portal"}
+WRONG: list[tuple[str, str, Tree, str]] = [
+    ("POST", "/tenants", {"id": "new"}, "name"),
+    ("POST", "/tenants", TENANT | {"id": CANARY}, "id"),
+    ("POST", "/tenants", TENANT | {"name": "\x00"}, "name"),
+    ("POST", "/tenants", TENANT | {CANARY: 1}, "body"),
+    ("POST", "/keys", {"tenant": "ward"}, "name"),
+    ("POST", "/keys", KEY | {"name": 5}, "name"),
+    ("POST", "/keys", KEY | {"roles": [CANARY]}, "roles"),
+    ("POST", "/keys", KEY | {"roles": []}, "roles"),
+    ("POST", "/keys", KEY | {"deployments": [CANARY]}, "deployments"),
+    ("POST", "/keys", KEY | {"deployments": []}, "deployments"),
+    ("POST", "/keys", KEY | {"networks": [CANARY]}, "networks"),
+    ("POST", "/keys", KEY | {"networks": ["10.0.0.1/8"]}, "networks"),
+    ("POST", "/keys", KEY | {"networks": [5]}, "networks"),
+    ("POST", "/keys", KEY | {"expires_at": CANARY}, "expires_at"),
+    ("POST", "/keys", KEY | {"expires_at": 4102444800}, "expires_at"),
+    ("POST", "/keys", KEY | {"expires_at": "2001-01-01"}, "expires_at"),
+    ("POST", "/keys/x/rotate", {"grace_seconds": -1}, "grace_seconds"),
+    ("POST", "/keys/x/rotate", {"grace_seconds": "5"}, "grace_seconds"),
+    ("PUT", "/limits/tenant/ward", {"tokens_per_day": -1}, "tokens_per_day"),
+    ("PUT", "/limits/tenant/ward", {"tokens_per_day": 10**30}, "tokens_per_day"),
+    ("PUT", "/limits/tenant/ward", {"tokens_per_day": True}, "tokens_per_day"),
+    ("PUT", "/limits/tenant/ward", {"tokens_per_dya": 5}, "body"),
+]
+
+
+async def test_a_wrong_body_is_refused_by_the_fields_name(site: OpenSite) -> None:
+    there = hospital(site)
+    for method, path, body, param in WRONG:
+        response = await there.ask("root", method, path, body)
+        assert error_of(response, 400, "invalid_request")["param"] == param, body
+        assert CANARY not in response.text
 
 
 NASTY: list[Any] = [
-    "", " ", "\x00", "\ud800".encode("utf-16", "surrogatepass").decode("utf-16", "replace"), "../../etc/passwd", "%", "*",
+    "", " ", "\x00", "\ufffd", "../../etc/passwd", "%", "*",
     "'; DROP TABLE api_keys;--", "x" * 5000, "system", "ward", "echo", "0", "-1", str(10**30), "NaN", "null", "é", "😀",
     "2026-01-01", "9999-12-31T23:59:59-23:59", "2026-01-01T00:00:00Z/x/99999999999999999999999", "key:x", "6,6", "00",
     "tenant,key,deployment,day", "csk_ab12cd34", "oidc:a/b", "inference", "10.0.0.0/8",
@@ -109,7 +100,7 @@ def requests(reference: Tree, chance: random.Random) -> Iterator[tuple[str, str,
                 continue
             names = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
             schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            for _ in range(40):
+            for _ in range(25):
                 filled = path
                 for part in ("id", "scope", "subject"):
                     value = chance.choice(["key", "tenant", "deployment"] if part == "scope" else NASTY)
@@ -131,7 +122,7 @@ async def test_no_garbage_breaks_anything(site: OpenSite, caller: str) -> None:
         if response.status_code >= 400:
             assert response.json()["error"].keys() == {"message", "type", "param", "code"}
         count += 1
-    assert count > 500
+    assert count > 400
     assert not [line for line in there.site.log() if line["event"] == "internal_error"]
 
 

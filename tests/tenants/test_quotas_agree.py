@@ -61,7 +61,7 @@ class Everything:
         )
 
     def waits_for_an_end(self, asks: list[Ask]) -> bool:
-        """Is there a limit that no clock frees: what is in flight would fill it alone?"""
+        """Is there a limit, other than of a minute, at which requests in flight hold room that they may give back?"""
         running = [r for r in self.requests if r.spent is None]
 
         def held(ask: Ask) -> int:
@@ -69,7 +69,7 @@ class Everything:
             return sum(mine)
 
         lasting = [ask for ask in asks if not ask.kind.endswith("minute")]
-        return any(held(ask) + ask.amount > ask.limit for ask in lasting)
+        return any(held(ask) > 0 for ask in lasting)
 
 
 Step = tuple[str, int, int]

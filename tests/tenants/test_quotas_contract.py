@@ -59,9 +59,11 @@ async def test_each_limit_is_reached_exactly_and_the_same_claim_fits_after_the_w
     if kind == "concurrent_requests":
         await bench.settle(leases[0])
     elif kind in DAYS:
+        assert error.retry_after == 1.0  # they may give some back, and not only at midnight
         for lease in leases:
             await bench.settle(lease, 1)
-        assert (await refused(bench, **{kind: 3})).retry_after == error.retry_after
+        error = await refused(bench, **{kind: 3})
+        assert error.retry_after is not None and error.retry_after > 1
     bench.now += error.retry_after
     await bench.reserve(**{kind: 3})
 
@@ -80,7 +82,9 @@ async def test_the_wait_is_until_enough_expires_or_the_next_day_or_month(
     bench: Bench, kind: str, error: type[QuotaExceeded], wait: float
 ) -> None:
     bench.now += 0.5
-    await bench.reserve(**{kind: 1})
+    lease = await bench.reserve(**{kind: 1})
+    if kind in DAYS:
+        await bench.settle(lease, 1)
     found = await refused(bench, **{kind: 1})
     assert (type(found), found.retry_after) == (error, wait)
 
@@ -246,7 +250,7 @@ async def test_subjects_do_not_share_even_with_the_same_or_a_strange_id(bench: B
             TENANT,
             Limits(tokens_per_day=100),
             "The tenant has used 0 of its 100 tokens per day, requests in flight hold 80 more, and this request "
-            "reserves 40. Please retry after 43200 seconds.",
+            "reserves 40. Please retry after 1 second.",
         ),
         (
             DEPLOYMENT,
@@ -298,7 +302,7 @@ async def test_history_is_asked_once_for_many_requests_that_come_together(bench:
     bench.history.answers.set()
     results = await asyncio.gather(*claims, return_exceptions=True)
     assert isinstance(results[0], asyncio.CancelledError)
-    assert sum(isinstance(result, BudgetExhausted) for result in results) == 14
+    assert sum(isinstance(result, QuotaExceeded) for result in results) == 14
     assert len(bench.history.asked) == 1
 
 

@@ -365,7 +365,7 @@ async def test_months_end_where_the_calendar_says(url: str) -> None:
                 end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()
                 for now in (begin, end - 1):
                     limits = {Subject("key", str(now)): Limits(tokens_per_month=1)}
-                    await one.reserve(limits)
+                    await one.settle(await one.reserve(limits), 1)
                     with pytest.raises(BudgetExhausted) as error:
                         await one.reserve(limits)
                     assert error.value.retry_after == end - now

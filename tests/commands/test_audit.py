@@ -1,0 +1,186 @@
+"""`clinserve audit`, as an auditor types it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from serving.cli import cli
+from serving.gateway.digests import prompt_bytes
+from serving.tenants.audit import AuditEvent
+from tests.commands.shell import Shell
+
+ANSWER = "Lisinopril 10 mg daily."
+MESSAGES = [{"role": "user", "content": "Which medications?"}]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, installed: tuple[Path, str]) -> Shell:
+    """Two acts of administrators, and then a request that has asked MESSAGES and was answered ANSWER."""
+    shell = Shell.at(tmp_path, installed[0])
+    shell.says("tenants", "create", "lab")
+    with shell.office() as office:
+        digest = office.audit_log.digest
+        details = {
+            "deployment": "echo",
+            "prompt": digest(prompt_bytes({"messages": MESSAGES})),
+            "answers": [digest(b"Another."), digest(ANSWER.encode())],
+            "outcome": "ok",
+        }
+        office.audit_log.record(AuditEvent("inference", datetime.now(UTC), "ward", "ab12cd34", "req_1", details))
+    return shell
+
+
+def change(shell: Shell, statement: str) -> None:
+    database = sqlite3.connect(shell.folder / "state" / "clinserve.db")
+    with database:
+        assert database.execute(statement).rowcount > 0
+    database.close()
+
+
+def test_what_was_done_is_listed_the_newest_first(shell: Shell) -> None:
+    header, request, *acts = [
+        line for line in shell.says("audit", "list").splitlines() if "admin" in line or "req" in line
+    ]
+    assert header.split()[:4] == ["at", "kind", "tenant", "actor"]
+    assert "ab12cd34" in request and "echo" in request and request.split()[-2:] == ["ok", "req_1"]
+    assert "tenant.create lab" in acts[0] and "tenant.create ward" in acts[-1]
+
+
+def test_the_list_is_filtered_and_as_long_as_asked(shell: Shell) -> None:
+    def targets(*words: str) -> list[str]:
+        return [one["details"].get("target", "") for one in shell.tells("audit", "list", *words)]
+
+    assert targets("--kind", "admin") == ["lab", "ward"]
+    assert targets("--kind", "admin", "--limit", "1") == ["lab"]
+    assert targets("--kind", "admin", "--tenant", "ward") == ["ward"]
+    assert targets("--request", "req_1") == [""]
+    assert targets("--to", "2020-01-01") == []
+
+
+def test_a_log_that_nobody_touched_is_valid(shell: Shell) -> None:
+    assert shell.says("audit", "verify").splitlines()[-1].endswith("checkpoints: valid")
+    assert shell.tells("audit", "verify")["findings"] == []
+
+
+def test_what_was_changed_is_found_by_its_place_and_the_status_is_2(shell: Shell) -> None:
+    chain, seq = place(shell, "req_1")
+    change(shell, f"UPDATE audit_records SET body = replace(body, 'ok', 'no') WHERE chain = '{chain}' AND seq = {seq}")
+    result = shell.run("audit", "verify")
+    assert result.exit_code == 2
+    assert f"chain {chain}, record {seq}: changed" in result.stdout
+    assert "NOT VALID" in result.stdout.splitlines()[-1]
+
+
+def place(shell: Shell, request: str) -> tuple[str, int]:
+    (record,) = shell.tells("audit", "find", "--request", request)
+    return record["chain"], record["seq"]
+
+
+def test_an_export_is_verified_where_there_is_neither_database_nor_secret(shell: Shell, tmp_path: Path) -> None:
+    file, key = tmp_path / "audit.jsonl", shell.says("audit", "public-key").strip()
+    assert shell.says("audit", "export", "--output", str(file)) == ""
+    assert file.stat().st_mode & 0o777 == 0o600
+
+    def verified(key: str) -> int:
+        words = ["--config", "/nowhere.yaml", "audit", "verify", "--file", str(file), "--public-key", key]
+        return CliRunner().invoke(cli, words).exit_code
+
+    assert (verified(key), verified("00" * 32), verified("nonsense")) == (0, 2, 2)
+    file.write_text(file.read_text().replace("req_1", "req_2"))
+    assert verified(key) == 2
+
+
+def test_an_export_goes_to_standard_output_and_holds_the_whole_log(shell: Shell) -> None:
+    lines = [json.loads(line) for line in shell.says("audit", "export").splitlines()]
+    records = [line["record"] for line in lines if "record" in line]
+    assert len(records) == shell.tells("audit", "verify")["records"]
+    assert {"req_1"} == {record["request_id"] for record in records} - {""}
+
+
+def test_an_export_from_before_a_change_is_verified_with_this_servers_key(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    shell.says("audit", "export", "--output", str(file))
+    change(shell, "DELETE FROM audit_records")
+    assert shell.tells("audit", "verify", "--file", str(file))["valid"]
+
+
+def test_a_tail_that_was_cut_off_contradicts_an_anchor(shell: Shell, tmp_path: Path) -> None:
+    chain, seq = place(shell, "req_1")
+    (head,) = [one for one in shell.office().audit_store.heads() if one.chain == chain]
+    anchors = tmp_path / "requests.jsonl"
+    lines = [{"event": "request"}, {"event": "audit_checkpoint", "chain": chain, "seq": head.seq, "hash": head.hash}]
+    anchors.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert shell.tells("audit", "verify", "--anchors", str(anchors))["valid"]
+    for table in ("audit_records", "audit_checkpoints"):
+        change(shell, f"DELETE FROM {table} WHERE chain = '{chain}'")
+    assert shell.says("audit", "verify")  # nothing in the log knows better
+    result = shell.run("audit", "verify", "--anchors", str(anchors))
+    assert result.exit_code == 2 and f"chain {chain}, as a whole: the chain is gone" in result.stdout
+
+
+def test_a_server_that_goes_on_writing_makes_no_log_look_damaged(shell: Shell) -> None:
+    from serving.commands.audit_file import StoredLog
+    from serving.tenants.audit_verify import verify
+
+    with shell.office() as office:
+        act(office)
+
+
+@pytest.mark.parametrize("ending", ["", "\n"])
+def test_the_request_that_produced_a_text_is_found(shell: Shell, tmp_path: Path, ending: str) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text(ANSWER + ending)
+    (found,) = shell.tells("audit", "find", "--answer", str(letter))
+    assert (found["request_id"], found["tenant"]) == ("req_1", "ward")
+    assert "req_1" in shell.says("audit", "find", "--answer", str(letter))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"model": "echo", "messages": MESSAGES}),
+        json.dumps(MESSAGES),
+        MESSAGES[0]["content"],
+        MESSAGES[0]["content"] + "\n",
+    ],
+)
+def test_the_request_that_was_asked_something_is_found(shell: Shell, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "prompt"
+    file.write_text(text)
+    (found,) = shell.tells("audit", "find", "--prompt", str(file))
+    assert found["request_id"] == "req_1"
+
+
+def test_what_nobody_produced_is_not_found_and_the_status_is_1(shell: Shell, tmp_path: Path) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text(ANSWER.lower())
+    assert "no request in the audit log fits" in shell.refuses("audit", "find", "--answer", str(letter))
+    assert "no request" in shell.refuses("audit", "find", "--request", "req_2")
+    assert "Name one of" in shell.refuses("audit", "find")
+
+
+def test_what_was_pruned_is_gone_by_somebodys_name_and_the_rest_verifies(shell: Shell) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert "in the future" in shell.refuses("audit", "prune", "--before", f"{tomorrow:%Y-%m-%d}")
+    records = shell.tells("audit", "verify")["records"]
+    assert shell.says("audit", "prune", "--before", datetime.now(UTC).isoformat()).startswith(f"Deleted {records}")
+    acts = shell.tells("audit", "list", "--kind", "admin")
+    assert [(one["actor"][:4], one["details"]["action"]) for one in acts] == [("cli:", "audit.prune")]
+    assert shell.tells("audit", "verify")["valid"]
+
+
+def test_what_cannot_be_verified_is_one_line_and_the_status_is_1(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    verify = ("audit", "verify", "--public-key", "00" * 32)
+    assert f"{file}: No such file" in shell.refuses(*verify, "--file", str(file))
+    for text, problem in (("x\n", "line 1 is not a JSON"), ('{"a": 1}\n', "not of an exported"), ('{"record": 1}\n', "no")):
+        file.write_text(text)
+        assert problem in shell.refuses(*verify, "--file", str(file))
+    file.write_text('{"event": "audit_checkpoint"}\n')
+    assert "not a request log" in shell.refuses(*verify, "--anchors", str(file))
