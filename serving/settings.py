@@ -156,9 +156,7 @@ class Issuer(Section):
         (), description="One must be in `aud`. Default with Entra: what Azure's SDKs ask for."
     )
     roles: dict[str, Role] = Field(default_factory=dict, description="Our role by app role or by id of a group.")
-    principals: dict[str, Role] = Field(
-        default_factory=dict, description="Our role by the caller's `oid` or `sub`."
-    )
+    principals: dict[str, Role] = Field(default_factory=dict, description="Our role by the caller's `oid` or `sub`.")
     default_roles: tuple[Role, ...] = Field((), description="What everybody with a token may do.")
     roles_claim: str = Field("roles", description="The claim with app roles.")
     groups_claim: str = Field("groups", description="The claim with groups.")

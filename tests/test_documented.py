@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from serving import app as _app  # noqa: F401  # so that all error classes exist
 from serving import errors
 from serving.errors import ServingError
 from serving.settings import Settings
-from serving.tenants import keys as _keys  # noqa: F401  # so that all error classes exist
 
 
 def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:

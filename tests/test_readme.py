@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from serving import app as _app  # noqa: F401  # so that all error classes exist
 from serving import errors
 from serving.cli import cli
-from serving.engines import http as _engines  # noqa: F401  # so that all error classes exist
 from serving.telemetry.metrics import PrometheusMetrics
-from serving.tenants import keys as _keys  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,6 +33,7 @@ audit_app = typer.Typer(
     help="Read, verify, export and prune the audit log, and find what a text came from.", no_args_is_help=True
 )
 
+PUBLIC_KEY = re.compile("[0-9a-f]{64}")
 FOUND_SOMETHING_WRONG = 2
 """Exit status; 1 is for not having been able to verify at all."""
 
@@ -76,6 +78,8 @@ def verify_log(
     With a file and a public key it needs neither database nor secrets.
     """
     with one_line_errors():
+        if not all(PUBLIC_KEY.fullmatch(key) for key in public_key or ()):
+            raise InvalidRequest("--public-key takes what 'clinserve audit public-key' prints: 64 hexadecimal digits.")
         heads = anchors_in(anchors) if anchors else []  # before the log: it has come further since
         if file is not None and public_key:
             report = checked(ExportedLog(file), public_key, heads)
@@ -192,25 +196,48 @@ def prompt_forms(file: Path) -> list[bytes]:
 
 def show(records: Iterator[Record], *, as_json: bool) -> None:
     if as_json:
-        print_json_list(json.loads(record.body) | {"hash": record.hash} for record in records)
-        return
-    columns = ("at", "kind", "tenant", "actor", "what", "outcome", "request")
-    print_table(columns, map(cells, records), whole=("at", "kind", "request"))
+        print_json_list(map(public, records))
+    else:
+        columns = ("at", "kind", "tenant", "actor", "what", "outcome", "request")
+        print_table(columns, map(cells, records), whole=("at", "kind", "request"))
 
 
 def cells(record: Record) -> list[str]:
-    body = json.loads(record.body)
-    details = body["details"]
-    what = [details.get(name) for name in ("action", "target", "result", "deployment", "operation")]
-    return [
-        shown(record.at),
-        record.kind,
-        record.tenant,
-        body["actor"],
-        " ".join(str(one) for one in what if one),
-        str(details.get("outcome", "")),
-        record.request_id,
-    ]
+    actor, details = said_in(record)
+    if details is None:
+        what = "damaged: 'clinserve audit verify' says more"
+    else:
+        facts = [details.get(name) for name in ("action", "target", "result", "deployment", "operation")]
+        what = " ".join(str(fact) for fact in facts if fact)
+    outcome = str((details or {}).get("outcome", ""))
+    return [shown(record.at), record.kind, record.tenant, actor, what, outcome, record.request_id]
+
+
+def public(record: Record) -> dict[str, Any]:
+    """As /admin/v1/audit shows it. details: null where the record is damaged."""
+    actor, details = said_in(record)
+    return {
+        "chain": record.chain,
+        "seq": record.seq,
+        "at": record.at.isoformat(),
+        "kind": record.kind,
+        "tenant": record.tenant,
+        "actor": actor,
+        "request_id": record.request_id,
+        "details": details,
+        "hash": record.hash,
+    }
+
+
+def said_in(record: Record) -> tuple[str, dict[str, Any] | None]:
+    """Who did it, and how; nothing for a body that somebody wrote who was not us."""
+    try:
+        body = json.loads(record.body)
+    except ValueError:
+        body = None
+    if not (isinstance(body, dict) and isinstance(body.get("details"), dict)):
+        return "", None
+    return str(body.get("actor", "")), body["details"]
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from serving.engines.engine import EngineRequest, Tally
 from serving.errors import ContextTooLong, EngineFailed, EngineUnavailable
 from serving.protocol import sse
 
-
 _UNRECKONED = 4096
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from serving.errors import ServingError
+from serving.tenants.quotas import RequestTooLarge
 
 
 def body_of(error: ServingError) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def response_of(error: ServingError) -> JSONResponse:
             "retry-after": str(max(1, math.ceil(error.retry_after))),
             "retry-after-ms": str(max(1, math.ceil(error.retry_after * 1000))),
         }
+    if isinstance(error, RequestTooLarge):
+        headers["x-should-retry"] = "false"  # openai's SDKs repeat every 429 else
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(body_of(error), status_code=error.status, headers=headers)

@@ -2,8 +2,8 @@
 
 Every process that serves writes a chain of its own, so that none waits for another. A record's body is canonical JSON
 and holds the hash of its predecessor; its hash is SHA-256 of the body. Each batch that is written ends with a
-checkpoint: the last record's hash, signed with Ed25519. So nothing in a chain can be changed, taken out or moved without
-the key, and what is cut off at its end contradicts the heads that other chains have recorded ("witness").
+checkpoint: the last record's hash, signed with Ed25519. So nothing in a chain can be changed, taken out or moved
+without the key, and what is cut off at its end contradicts the heads that other chains have recorded ("witness").
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a request asks of all its subjects at once. id: the request's. tokens: prompt and answer, a safe estimate."""
+    """What a request asks of all its subjects at once. id: the request's. tokens: a safe estimate of what it takes."""
 
     id: str
     limits: Mapping[Subject, Limits]

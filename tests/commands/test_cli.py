@@ -76,6 +76,7 @@ def test_show_prints_what_is_in_force_as_a_file_that_reads_back(file: Path, monk
 
 
 async def test_keys_are_made_where_the_configuration_says(file: Path) -> None:
+    CliRunner().invoke(cli, ["-c", str(file), "tenants", "create", "ward"])
     result = CliRunner().invoke(cli, ["-c", str(file), "keys", "create", "--name", "ci", "--tenant", "ward"])
     caller = await build_keyring(load_settings(file)).identify(result.stdout.strip())
     assert (caller.tenant, caller.key_name) == ("ward", "ci")

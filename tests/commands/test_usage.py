@@ -73,7 +73,11 @@ def test_single_requests_are_a_table_json_or_csv(shell: Shell) -> None:
     assert [line.split()[2] for line in shell.says("usage", "--records").splitlines()[1:]] == ids
     assert [record["id"] for record in shell.tells("usage", "--records")] == ids
     rows = csv.DictReader(io.StringIO(shell.says("usage", "--records", "--csv", "-")))
-    assert [(row["id"], row["cost_micros"]) for row in rows] == [("req_1", "1500000"), ("req_2", ""), ("req_3", "1500000")]
+    assert [(row["id"], row["cost_micros"]) for row in rows] == [
+        ("req_1", "1500000"),
+        ("req_2", ""),
+        ("req_3", "1500000"),
+    ]
 
 
 def test_csv_goes_to_a_file_that_only_its_owner_reads(shell: Shell) -> None:

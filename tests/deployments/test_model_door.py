@@ -97,7 +97,9 @@ async def test_a_request_that_is_cancelled_lets_the_engine_see_its_client_leave(
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "path": "/health", "headers": [(SECRET_HEADER.encode(), SECRET.encode())]}
-    request = asyncio.create_task(EngineDoor(engine, SECRET, Tallies())(scope, receive, lambda message: asyncio.sleep(0)))
+    request = asyncio.create_task(
+        EngineDoor(engine, SECRET, Tallies())(scope, receive, lambda message: asyncio.sleep(0))
+    )
     await asyncio.sleep(0.01)
     request.cancel()
     left.set()

@@ -235,4 +235,3 @@ def test_redis_and_then_the_database_go_away_under_load_and_come_back(hospital: 
     assert charged == (after[0] - before[0], after[1] - before[1])
     hospital.clinserve("audit", "verify")
     assert json.loads(hospital.clinserve("usage", "--by", "deployment", "--json"))
-

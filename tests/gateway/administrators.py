@@ -39,7 +39,7 @@ class Hospital:
         client.base_url = httpx.URL("http://gateway.test/admin/v1")
         return client
 
-    async def ask(self, caller: str, method: str, path: str, body: Tree | None = None, **query: Any) -> httpx.Response:
+    async def ask(self, caller: str, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
         return await self.client(caller).request(method, path, json=body, params=query or None)
 
     async def new_key(self, tenant: str, name: str) -> Tree:

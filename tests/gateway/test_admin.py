@@ -91,6 +91,8 @@ async def test_the_key_is_in_the_answer_that_makes_it_which_nobody_may_keep_and_
     keys = {answer.json()["key"] for answer in (created, rotated)}
     for answer in (created, rotated):
         assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
+    (rotation,) = [line for line in there.site.log() if line["route"].endswith("rotate")]
+    assert (rotation["route"], rotation["tenant"]) == ("/admin/v1/keys/{id}/rotate", "system")
     lists = [(await there.client().get(path)).text for path in ("/keys", "/audit", "/limits")]
     assert not any(key[13:] in text for key in keys for text in [*lists, str(there.site.log())])
 

@@ -7,7 +7,20 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, Engine, Select, String, and_, cast, delete, func, literal_column, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    Engine,
+    Select,
+    String,
+    and_,
+    cast,
+    delete,
+    func,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serving.tenants.ledger import Group, UsageQuery, UsageRecord, UsageRow, cursor_for, cursor_of, row_of
