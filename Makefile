@@ -45,7 +45,8 @@ format: setup-dev ## Format and mend what can be mended
 test: check ## Everything, with real vLLM and Ray Serve
 	@$(BIN)/python -m pytest -q -m ray
 
-bench: setup-dev ## Bare vLLM against the full path, side by side (minutes); see loadtests/overhead
+bench: setup-dev ## Bare vLLM against the full path, and governance on against off, side by side (minutes); see loadtests
+	@$(BIN)/python -m loadtests.governance
 	@$(BIN)/python -m loadtests.overhead
 
 drill: setup-dev ## What takes longer than a test may: benchmarks and the demo model's evaluation

@@ -17,6 +17,7 @@ from serving.commands.tenants import tenants_app
 from serving.commands.usage import usage_app
 from serving.secrets import SecretsError
 from serving.settings import Settings, SettingsError
+from serving.settings import load as read_settings
 
 DEFAULT_CONFIG = Path("deploy/configs/demo.yaml")
 SUPPORTED = ((3, 11), (3, 12))
@@ -149,7 +150,7 @@ def _office(config: Path) -> Office:
     from serving.app import open_office
 
     try:
-        return open_office(load(config))
+        return open_office(read_settings(config))  # unlike load, without vLLM's arguments: they take a while
     except (SettingsError, SecretsError) as error:
         fail(str(error))
 

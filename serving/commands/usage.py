@@ -58,11 +58,11 @@ def usage(
         )
         if records:
             single = office.administration.usage_records(office.actor, query)
-            show(single, RECORD_COLUMNS, record_cells, csv=csv, as_json=as_json)
+            show(UsageRecord, single, RECORD_COLUMNS, record_cells, csv=csv, as_json=as_json)
         else:
             sums = everything(lambda page: office.administration.usage(office.actor, replace(query, page=page)))
             columns = (*query.by, *SUM_COLUMNS)
-            show(sums, columns, lambda row: sum_cells(row, query.by), csv=csv, as_json=as_json)
+            show(UsageRow, sums, columns, lambda row: sum_cells(row, query.by), csv=csv, as_json=as_json)
 
 
 @usage_app.command(epilog="Example: clinserve usage prune --before 2024-01-01")
@@ -80,6 +80,7 @@ def prune(ctx: typer.Context, before: Annotated[str, typer.Option(help="This day
 
 
 def show(
+    kind: type[Row],
     found: Iterator[Row],
     columns: Sequence[str],
     cells: Callable[[Row], Sequence[str]],
@@ -88,7 +89,7 @@ def show(
     as_json: bool,
 ) -> None:
     if csv is not None:
-        write_lines(csv, usage_csv(found))
+        write_lines(csv, usage_csv(found, kind))
     elif as_json:
         print_json_list(map(public, found))
     else:

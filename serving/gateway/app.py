@@ -55,7 +55,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     for router in (chat.router, models.router, administration.router, health.router):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # include_router would build all of them anew for each application
     return app
 
 

@@ -62,6 +62,7 @@ class AuditLog:
         self._now = now
         self._chain = Chain(new_chain(now()))
         self._order = threading.Lock()  # what is chained first is written first
+        self._ended = False
         self._written = self._chain.head
         self._witnessed = 0
         self._witnessed_at: float | None = None
@@ -144,10 +145,13 @@ class AuditLog:
 
     def _append(self, kind: Kind, at: datetime, details: dict[str, Any], **who: str) -> None:
         with self._order:
+            if self._ended and kind == "witness":
+                return  # the writer's last round; nothing comes after "closed"
             if not self._chain.head.seq:
                 opened = {"version": __version__, "public_key": self.public_key}
                 self._writer.put(self._chain.append("opened", self._now(), opened))
             self._writer.put(self._chain.append(kind, at, details, **who))
+            self._ended = kind == "closed"
 
     def _witness(self) -> None:
         """Record where the other chains end, and tell where ours does. In the writer's thread, before it writes."""

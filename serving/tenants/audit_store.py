@@ -136,6 +136,8 @@ def place_of(cursor: str) -> tuple[datetime, str, int]:
         at, chain, seq = cursor.split("/")
         time = datetime.fromisoformat(at)
         place = int(seq)
+        if not 0 < place < 2**63:
+            raise ValueError
     except ValueError:
         raise bad_cursor() from None
     if time.tzinfo is None:

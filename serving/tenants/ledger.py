@@ -8,7 +8,7 @@ import io
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Literal, Protocol, get_args
@@ -295,15 +295,11 @@ def cursor_of(query: UsageQuery) -> tuple[str, ...] | None:
     return key
 
 
-def usage_csv(rows: Iterable[UsageRow | UsageRecord]) -> Iterator[str]:
+def usage_csv(rows: Iterable[UsageRow | UsageRecord], of: type[UsageRow | UsageRecord]) -> Iterator[str]:
     """Lines of CSV, the names first. A cell that a spreadsheet would run as a formula is quoted as text."""
-    names: list[str] = []
+    yield _line([field.name for field in fields(of)])
     for row in rows:
-        cells = asdict(row)
-        if not names:
-            names = list(cells)
-            yield _line(names)
-        yield _line([_cell(value) for value in cells.values()])
+        yield _line([_cell(value) for value in asdict(row).values()])
 
 
 def _cell(value: object) -> object:

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 from typer.testing import CliRunner, Result
 
-from serving.app import load_settings, open_office
+from serving.app import open_office
 from serving.cli import cli
 from serving.commands.office import Office
-from serving.settings import Settings
+from serving.settings import Settings, load
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Shell:
 
     @property
     def settings(self) -> Settings:
-        return load_settings(self.folder / "config.yaml")
+        return load(self.folder / "config.yaml")
 
     def office(self) -> Office:
         return open_office(self.settings)

@@ -15,7 +15,11 @@ from serving.settings import Settings
 
 VERBS = [
     [], ["serve"], ["chat"], ["doctor"], ["config"], ["config", "check"], ["config", "show"], ["config", "reference"],
-    ["keys"], ["keys", "create"], ["keys", "list"], ["keys", "revoke"],
+    ["tenants"], *(["tenants", verb] for verb in ("create", "list", "show", "disable", "enable")),
+    ["keys"], *(["keys", verb] for verb in ("create", "list", "rotate", "revoke")),
+    ["limits"], *(["limits", verb] for verb in ("set", "list", "clear")),
+    ["usage"], ["usage", "prune"],
+    ["audit"], *(["audit", verb] for verb in ("list", "verify", "export", "find", "prune", "public-key")),
 ]  # fmt: skip
 
 

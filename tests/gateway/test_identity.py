@@ -96,7 +96,8 @@ async def test_a_wrong_token_is_refused_in_azures_shape_and_words_for_all(
     assert response.status_code == 401
     assert response.json() == {
         "statusCode": 401,
-        "message": f"Unauthorized. Access token is missing, invalid, audience is incorrect ({AUDIENCE}), or have expired.",
+        "message": "Unauthorized. Access token is missing, invalid, "
+        f"audience is incorrect ({AUDIENCE}), or have expired.",
     }
     assert response.headers["www-authenticate"] == "Bearer"
     assert hospital.log()[0]["outcome"] == "invalid_token"

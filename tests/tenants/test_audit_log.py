@@ -1,4 +1,4 @@
-"""The audit log as a process writes it: chained in order, whatever the store does; refusing or counting when it must."""
+"""The audit log as a process writes it: chained in order, whatever the store does; refuses or counts when it must."""
 
 from __future__ import annotations
 

@@ -183,3 +183,27 @@ def test_a_postgresql_that_refuses_is_away() -> None:
 def test_a_database_that_would_lose_keys_or_is_not_supported_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="PATH"):
         open_database(url)
+
+
+def test_a_process_that_opens_its_database_again_keeps_its_locks_from_others(path: Path) -> None:
+    visit = """if True:
+        import sys
+        from serving.tenants.keys import Keyring
+        from serving.tenants.sql import SqlKeys, open_database
+        engine = open_database(sys.argv[1])
+        Keyring(SqlKeys(engine), b"pepper").mint("ward", sys.argv[2])
+        engine.dispose()
+    """
+    url = f"sqlite:///{path}"
+    engine = open_database(url)
+    migrate(engine)
+    with engine.connect():  # it holds SQLite's locks from here on, as a pool's connection does
+        keyring = Keyring(SqlKeys(engine), b"pepper")
+        keyring.mint("ward", "first")
+        open_database(url).dispose()
+        for name in ("second", "third"):  # a command, which is the last to close the file if our locks are gone
+            subprocess.run([sys.executable, "-c", visit, url, name], check=True)
+            keyring.mint("ward", f"after {name}")
+    names = [key.name for key in SqlKeys(open_database(url)).list(None)]
+    assert names == ["first", "second", "after second", "third", "after third"]
+    engine.dispose()

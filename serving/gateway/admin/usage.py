@@ -17,7 +17,7 @@ from serving.gateway.admin.queries import AdminRoute, Filter, FromQuery, PageQue
 from serving.gateway.admin.shapes import Listing
 from serving.gateway.caller import SignedIn
 from serving.gateway.parts import Gateway
-from serving.tenants.ledger import Group, UsageQuery, UsageRow, cursor_for, usage_csv
+from serving.tenants.ledger import Group, UsageQuery, UsageRecord, UsageRow, cursor_for, usage_csv
 
 router = APIRouter(prefix="/usage", tags=["usage"], route_class=AdminRoute)
 
@@ -79,7 +79,7 @@ def sums(
 )
 def records(caller: SignedIn, gateway: Gateway, filters: Filters) -> Response:
     """CSV, the oldest request first. For an auditor or operator; outside `system`, of its own tenant."""
-    lines = usage_csv(gateway.administration.usage_records(caller, filters))
+    lines = usage_csv(gateway.administration.usage_records(caller, filters), UsageRecord)
     first = list(itertools.islice(lines, _LINES))  # what can fail fails here, while a status can be sent
     return StreamingResponse(
         _pieces(first, lines),

@@ -1,5 +1,6 @@
 """The database: opening it and bringing its schema up to date. SQLite for one node, PostgreSQL for several."""
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -54,7 +55,10 @@ def open_database(url: str, password: str = "") -> Engine:
     path = Path(parsed.database)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # We make the file, since SQLite would make it readable for all. The -wal and -shm beside it take over its mode.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # Only a new one: to close a file that this process has open as a database would drop the locks of all its
+    # connections (https://www.sqlite.org/howtocorrupt.html, 2.2), and did: another process then took the log away.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     engine = create_engine(
         parsed, pool_timeout=BUSY_SECONDS, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS}
     )
