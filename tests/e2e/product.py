@@ -87,3 +87,8 @@ class Product:
             return self._process.wait(timeout=60)
         finally:
             self._process.kill()
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, once it has ended."""
+        return self._process.poll()

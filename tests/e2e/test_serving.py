@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shlex
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -146,8 +148,8 @@ def test_no_log_and_no_metric_holds_content_or_keys(product: Product, client: op
         assert CANARY not in refused.text + str(refused.headers)
     time.sleep(2)  # Serve buffers its logs
     texts = {"metrics": httpx.get(f"{product.url}/metrics", timeout=30).text, "terminal": product.output}
-    for folder in (product.logs, product.state_dir / "logs", product.state_dir / "run"):
-        files = [file for file in folder.rglob("*") if file.is_file()]
+    for folder in (product.logs, product.state_dir):  # the database with usage and audit is in the latter
+        files = [file for file in folder.rglob("*") if file.is_file() and file != product.state_dir / "demo.key"]
         texts |= {str(file): file.read_bytes().decode(errors="replace") for file in files}
     assert len(texts) > 10
     secret = product.key.rpartition("_")[2]
@@ -172,11 +174,28 @@ def test_a_dead_engine_is_an_error_event_then_503_then_well_again(product: Produ
     assert httpx.post(**ask(product, tokens=5), timeout=60).status_code == 200  # type: ignore[arg-type]
 
 
-def test_ctrl_c_stops_every_process(tmp_path_factory: pytest.TempPathFactory, product: Product) -> None:
+def test_ctrl_c_lets_answers_end_writes_the_books_and_stops_every_process(product: Product) -> None:
     """Last in this file: it ends the product that the others use."""
     processes = product.processes()
     assert len(processes) > 8
-    assert product.stop() == 0
+    with httpx.stream("POST", **ask(product, tokens=1500, stream=True), timeout=60) as answer:  # type: ignore[arg-type]
+        parts = answer.iter_text()
+        next(parts)
+        stopping = threading.Thread(target=product.stop)
+        stopping.start()
+        assert "".join(parts).endswith("data: [DONE]\n\n")
+    stopping.join()
+    assert product.status == 0
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert alive == []
     assert not (ROOT / "core").exists()
+
+    def clinserve(*words: str) -> str:
+        command = [sys.executable, "-m", "serving.cli", "--config", product.config, *words]
+        done = subprocess.run(command, cwd=ROOT, env=product.environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    *_, last = json.loads(clinserve("usage", "--records", "--json"))
+    assert (last["outcome"], last["completion_tokens"]) == ("ok", 1500)
+    verdict = clinserve("audit", "verify")
+    assert verdict.strip().endswith("valid") and "not closed" not in verdict
