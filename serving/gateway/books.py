@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -21,7 +22,8 @@ _PARAMETERS = frozenset(
 
 def parameters_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """A request's parameters as far as they cannot hold text: numbers and switches, and how many tools it brought."""
-    kept = {name: body[name] for name in _PARAMETERS & body.keys() if isinstance(body[name], bool | int | float)}
+    numbers = {name: body[name] for name in _PARAMETERS & body.keys() if isinstance(body[name], bool | int | float)}
+    kept: dict[str, Any] = {name: value for name, value in numbers.items() if math.isfinite(value)}  # JSON has 1e999
     if tools := body.get("tools"):
         kept["tools"] = len(tools)
     kind = (body.get("response_format") or {}).get("type")

@@ -60,26 +60,31 @@ class AnswerDigests:
                 payload = from_json(event[6:])
             except ValueError:
                 continue  # not ours to judge here: it is passed on as it is
-            for choice in payload.get("choices") or ():
+            for choice in _choices_in(payload):
                 self._add(choice, choice.get("delta") or {})
 
     def whole(self, answer: dict[str, Any]) -> None:
-        for choice in answer.get("choices") or ():
+        for choice in _choices_in(answer):
             self._add(choice, choice.get("message") or {})
 
     def answers(self) -> list[str]:
         return [self._choices[index].hexdigest() for index in sorted(self._choices)]
 
     def _add(self, choice: dict[str, Any], message: dict[str, Any]) -> None:
-        text = choice.get("text") or message.get("content") or ""
+        text = f"{choice.get('text') or message.get('content') or ''}"
         for call in message.get("tool_calls") or ():
             function = call.get("function") or {}
-            text += (function.get("name") or "") + (function.get("arguments") or "")
+            text += f"{function.get('name') or ''}{function.get('arguments') or ''}"
         index = choice.get("index", 0)
         if index not in self._choices:
             self._choices[index] = self._digester()
         if text:
             self._choices[index].update(text.encode(errors="surrogatepass"))
+
+
+def _choices_in(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that are what they should be: an engine elsewhere may send anything."""
+    return [choice for choice in answer.get("choices") or () if isinstance(choice, dict)]
 
 
 def prompt_bytes(body: dict[str, Any]) -> bytes:

@@ -80,3 +80,15 @@ def test_the_statistics_of_the_proxy_stay_on_the_machine(tmp_path: Path) -> None
         "  bind 127.0.0.1:8404",
         "    bind 0.0.0.0:8000",
     ]
+
+
+def test_the_proxy_says_where_a_client_is_once_however_often_it_is_started(tmp_path: Path) -> None:
+    wanted = tmp_path / "haproxy.cfg"
+    wanted.write_text("defaults\n    mode http\n    option httplog\n    option abortonclose\n")
+    for _ in range(2):
+        subprocess.run([haproxy_command(tmp_path), "-v", "-f", str(wanted)], check=True, capture_output=True)
+    assert wanted.read_text().split("\n")[2:5] == [
+        "    option httplog",
+        "    option forwardfor",
+        "    option abortonclose",
+    ]

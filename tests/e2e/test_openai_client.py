@@ -147,6 +147,22 @@ def test_a_revoked_key_stops_working_within_seconds(product: Product) -> None:
         client.models.list()
 
 
+def test_a_key_bound_to_a_network_works_from_there_whatever_the_client_says(product: Product) -> None:
+    def answer(network: str, **headers: str) -> int:
+        command = [sys.executable, "-m", "serving.cli", "keys", "create", "--name", network, "--network", network]
+        environment = {"CLINSERVE_SERVER__STATE_DIR": str(product.state_dir), "PATH": "/usr/bin:/bin"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        client = openai.OpenAI(base_url=f"{product.url}/v1", api_key=done.stdout.strip(), max_retries=0)
+        try:
+            return client.models.with_raw_response.list(extra_headers=headers).status_code
+        except openai.PermissionDeniedError as refused:
+            return refused.status_code
+
+    assert answer("127.0.0.0/8") == 200
+    assert answer("127.0.0.0/9", **{"x-forwarded-for": "10.1.1.1"}) == 200
+    assert answer("10.0.0.0/8", **{"x-forwarded-for": "10.1.1.1"}) == 403
+
+
 def test_an_unknown_model_is_not_found_with_a_suggestion(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="Did you mean 'clinical-demo'") as refusal:
         client.chat.completions.create(model="clinical-dmo", messages=ASK)
