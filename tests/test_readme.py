@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from typer.testing import CliRunner
 from serving import app as _app  # noqa: F401  # so that all error classes exist
 from serving import errors
 from serving.cli import cli
+from serving.settings import reference
 from serving.telemetry.metrics import PrometheusMetrics
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+TENANCY = ROOT / "docs" / "tenancy.md"
 
 
 def settings_table() -> str:
@@ -69,6 +73,37 @@ def test_every_command_and_target_exists() -> None:
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
     for verb in set(re.findall(r"`clinserve ([a-z]+)", text)):
         assert CliRunner().invoke(cli, [verb, "--help"]).exit_code == 0, verb
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Every line of a code block that calls clinserve, in words, without its comment."""
+    lines = re.findall(r"^clinserve .*$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def test_the_commands_in_the_tenancy_page_exist_with_their_options() -> None:
+    commands = commands_in(TENANCY.read_text())
+    assert len(commands) > 8
+    for command in commands:
+        verbs = list(itertools.takewhile(lambda word: re.fullmatch("[a-z-]+", word), command))[:2]
+        asked = CliRunner().invoke(cli, [*verbs, "--help"], env={"COLUMNS": "200"})
+        if asked.exit_code:  # the second word is an argument, not a verb
+            asked = CliRunner().invoke(cli, [verbs[0], "--help"], env={"COLUMNS": "200"})
+        assert asked.exit_code == 0, command
+        assert all(word in asked.stdout for word in command if word.startswith("--")), command
+
+
+def test_the_tenancy_page_names_settings_metrics_errors_and_files_that_exist() -> None:
+    text = TENANCY.read_text()
+    settings = {path.replace("[]", "").split(".(")[0] for path, _, _ in reference()}
+    named = set(re.findall(r"`((?:server|keys|quotas|usage|audit|secrets|identity|database|gateway)\.[a-z_]+)", text))
+    assert {name for name in named if not any(known.startswith(name) for known in settings)} == set()
+    metrics = set(re.findall(r"`(clinserve_[a-z_]+)`", text))
+    assert metrics and {name for name in metrics if f"`{name}`" not in README.read_text()} == set()
+    codes = set(re.findall(r"(?:503|429) `([a-z_]+)`", text))
+    assert codes and all(f"| `{code}` |" in README.read_text() for code in codes)
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert [link for link in links if not (TENANCY.parent / link).exists()] == []
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:
