@@ -1,4 +1,4 @@
-"""An engine behind HTTP: a vLLM replica under Ray Serve, a bare vLLM, a NIM. With tenants/issuer_keys.py the only one that imports aiohttp.
+"""An engine behind HTTP: a vLLM replica under Ray Serve, a bare vLLM, a NIM. Of the engines alone imports aiohttp.
 
 aiohttp rather than httpx: httpx's pool costs grow with the square of concurrency (https://github.com/encode/httpx/issues/3215).
 """
