@@ -23,12 +23,13 @@ from serving.deployments import engine_args
 from serving.deployments.naming import SECRET_HEADER
 from serving.deployments.weights import revision_of
 from serving.engines.echo import EchoEngine, PlannedFailure
-from serving.engines.engine import Engine
+from serving.engines.engine import Engine, Operation
 from serving.engines.http import Endpoints, FixedEndpoint, HttpEngine
 from serving.gateway.app import create_app
 from serving.gateway.backlog import Backlog
 from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog, Deployment, RequestLimits
+from serving.gateway.dialects import dialects
 from serving.gateway.digests import AnswerDigests, NoDigests
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
@@ -87,17 +88,22 @@ def build_parts(
             limits=RequestLimits(**d.limits.model_dump(exclude={"max_in_flight"})),
             notice=d.model.notice,
             revision=revisions[d.name],
+            operations=operations_of(d),
+            spill_to=d.spill_to,
+            fast_lane=d.priority_tier,
         )
         for d in settings.deployments
     ]
     audit = governance.audit
     backlog = Backlog(metrics, {"usage": governance.ledger, "audit": audit})
     settlements = Settlements(
+        metrics=metrics,
         digest=audit.digest,
         new_digests=functools.partial(AnswerDigests, audit.digester) if settings.audit.enabled else NoDigests,
         on_reckoned=lambda by: metrics.noted("reckonings", by),
     )
     return Parts(
+        dialects=dialects(settings.server.region),
         catalog=Catalog(deployments, created=int(time.time())),
         keyring=governance.keyring,
         tokens=governance.tokens,
@@ -137,6 +143,15 @@ def revisions_of(settings: Settings) -> dict[str, str]:
     """Which weights each deployment runs; hashes a directory of weights once."""
     cache = settings.server.state_dir / "weights.json"
     return {d.name: revision_of(d, cache) for d in settings.deployments}
+
+
+def operations_of(deployment: config.Deployment) -> frozenset[Operation]:
+    """What a deployment's model can do: vLLM serves a model for generation or for pooling, not for both."""
+    engine = deployment.engine
+    if not isinstance(engine, config.VllmEngine):
+        return frozenset({"chat", "completions", "embeddings"})
+    pooling = engine.args.get("runner") == "pooling"
+    return frozenset({"embeddings"}) if pooling else frozenset({"chat", "completions"})
 
 
 def build_engine(

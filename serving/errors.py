@@ -2,11 +2,14 @@
 
     ServingError
     ├── InvalidRequest 400            the caller must change the request
+    │   ├── ModelMissing 400          no deployment is named
     │   ├── ForbiddenField 400        a field that would reach past the caller's own request
     │   ├── ContextTooLong 400        prompt and answer do not fit the model
     │   ├── TooManyKeys 400           tenants/key_store.py: an owner has two live keys at most
     │   ├── KeyEnded 400              tenants/key_store.py: it is revoked or expired
-    │   └── BodyTooLarge 413
+    │   ├── OperationNotSupported 400 the deployment's model does something else
+    │   ├── BodyTooLarge 413
+    │   └── ExtraParameter 422        Azure AI Model Inference: a parameter that API does not know
     ├── InvalidKey 401                the caller must change the credential
     ├── InvalidToken 401              tenants/tokens.py: the same for tokens of identity providers
     ├── NoRole 401                    tenants/tokens.py: a good token, to which nothing is granted
@@ -63,14 +66,21 @@ class ServingError(Exception):
         """Seconds after which a repeat can succeed. Only 408, 429 and 5xx carry it: azure-core repeats any status
         that has the header, even 400 (azure-wire-format, rule 4)."""
 
+    free: ClassVar[bool] = False
+    """Raised before the first token, it means that nothing was generated: there is nothing to charge."""
+
     def azure_body(self) -> dict[str, object] | None:
         """The whole body, where Azure's clients look for another shape than OpenAI's (azure-wire-format, 1.3)."""
         return None
 
 
 class InvalidRequest(ServingError):
-    status, kind, code = 400, "invalid_request_error", "invalid_request"
+    status, kind, code, free = 400, "invalid_request_error", "invalid_request", True
     default_message = "The request is not valid."
+
+
+class ModelMissing(InvalidRequest):
+    default_message = "'model' is missing: name a deployment. GET /v1/models lists them."
 
 
 class ForbiddenField(InvalidRequest):
@@ -81,8 +91,23 @@ class ContextTooLong(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class OperationNotSupported(InvalidRequest):
+    code = "operation_not_supported"
+
+
 class BodyTooLarge(InvalidRequest):
     status, code = 413, "request_too_large"
+
+
+class ExtraParameter(InvalidRequest):
+    """Raised in the Azure AI Model Inference dialect only; its body is that API's (azure-wire-format, part 2)."""
+
+    status, code = 422, "parameter_not_supported"
+
+    def azure_body(self) -> dict[str, object]:
+        place = ["body", self.param] if self.param else ["body"]
+        detail = [{"loc": place, "input": None, "type": "extra_forbidden", "msg": self.message}]
+        return {"status": self.status, "code": self.code, "detail": detail, "message": self.message}
 
 
 class InvalidKey(ServingError):
@@ -123,7 +148,7 @@ class EngineError(ServingError):
 
 
 class EngineUnavailable(EngineError):
-    status, code = 503, "engine_unavailable"
+    status, code, free = 503, "engine_unavailable", True
     default_message = (
         "No replica of this deployment can take the request now. Nothing was generated; try again shortly."
     )

@@ -89,6 +89,7 @@ class Server(Section):
     stop_timeout: Seconds = Field(
         10.0, description="How long a stop waits for running answers; what runs longer is cut. Ctrl-C again: no wait."
     )
+    region: str = Field("", description="What Azure's clients see in x-ms-region.")
     trusted_proxies: int = Field(
         0, ge=0, description="Proxies of yours in front that add to X-Forwarded-For; for keys bound to networks."
     )
@@ -336,6 +337,7 @@ class Limits(Section):
     )
     max_n: int = Field(8, ge=1, description="Answers to one prompt.")
     max_prompts: int = Field(32, ge=1, description="Prompts in one completions request.")
+    max_inputs: int = Field(2048, ge=1, description="Inputs of one embeddings request.")
     max_logprobs: int = Field(20, ge=0, description="Log probabilities per token.")
     max_stop: int = Field(16, ge=0, description="Stop sequences.")
     max_tools: int = Field(128, ge=0, description="Tools.")
@@ -365,6 +367,12 @@ class Deployment(Section):
     engine: Engine
     replicas: int = Field(1, ge=1, description="Engine replicas.")
     limits: Limits = Limits()
+    spill_to: str | None = Field(
+        None, description="Deployment that takes requests which this one cannot: it is full, away or broken."
+    )
+    priority_tier: bool = Field(
+        False, description="Whether `service_tier: priority` in a request goes before the others; else it is ignored."
+    )
     price: Price | None = Field(None, description="Default: usage has no cost.")
 
     @model_validator(mode="after")
@@ -402,6 +410,9 @@ class Settings(Section):
         names = [deployment.name for deployment in self.deployments]
         if len(set(names)) < len(names):
             raise ValueError("deployments: two have the same name")
+        for deployment in self.deployments:
+            if deployment.spill_to is not None and deployment.spill_to not in names:
+                raise ValueError(f"deployments: spill_to of '{deployment.name}' names no deployment")
         vllm = [d.name for d in self.deployments if d.engine.kind == "vllm"]
         if self.server.runtime == "process" and vllm:
             raise ValueError(f"server.runtime: 'process' cannot run vLLM ({', '.join(vllm)}); use 'ray'")

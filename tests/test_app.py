@@ -85,8 +85,10 @@ async def test_every_limit_of_the_settings_is_kept(site: OpenSite) -> None:
         error_of(await client.post(PATH, json=chat(**fields)), 400, "invalid_request")
     response = await client.post("/v1/completions", json={"model": "echo", "prompt": ["a", "b"]})
     error_of(response, 400, "invalid_request")
+    response = await client.post("/v1/embeddings", json={"model": "echo", "input": ["a", "b"]})
+    error_of(response, 400, "invalid_request")
     # max_in_flight is tested in gateway/test_chat.py, answer_allowance in gateway/test_catalog.py
-    assert len(beyond) + 3 == len(limits) and not engine.asked
+    assert len(beyond) + 4 == len(limits) and not engine.asked
     assert (await client.post(PATH, json=chat(max_tokens=1, n=1, stop=["a"], tools=[tool]))).status_code == 200
 
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-Operation = Literal["chat", "completions"]
+INTERACTIVE, BATCH = 0, 10
+Operation = Literal["chat", "completions", "embeddings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class EngineRequest:
 
     body: the OpenAI request, with `stream_options.include_usage` set when it streams. cache_salt: the tenant's
     KV-cache namespace, for engines that have one. request_id: ours, never the client's (vLLM CVE-2026-116176).
+    priority: as vLLM's, lower runs first: INTERACTIVE or BATCH.
     """
 
     operation: Operation
@@ -22,6 +24,7 @@ class EngineRequest:
     stream: bool
     request_id: str
     cache_salt: str
+    priority: int = INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)

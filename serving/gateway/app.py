@@ -12,12 +12,13 @@ from starlette.middleware import Middleware
 
 from serving import __version__
 from serving.errors import InvalidRequest, MethodNotAllowed, ServingError, UnknownRoute
-from serving.gateway import chat, health, models
+from serving.gateway import health
 from serving.gateway.admin import routes as administration
+from serving.gateway.dialects import routes as dialects
+from serving.gateway.dialects.dialect import Spoken, spoken_in
 from serving.gateway.failure import response_of
 from serving.gateway.middleware import BodyLimit, Recorded
 from serving.gateway.parts import Parts
-from serving.gateway.ratelimits import headers_of
 from serving.tenants.quotas import QuotaExceeded
 
 
@@ -42,9 +43,9 @@ def create_app(parts: Parts) -> FastAPI:
         # A redirect is built from the Host header and, behind TLS, says http: clients would send their key there.
         redirect_slashes=False,
         middleware=[
-            Middleware(
-                Recorded, metrics=parts.metrics, log=parts.log, books=parts.books
-            ),  # outermost: sees every status, also of the next
+            Middleware(Spoken, dialects=parts.dialects),
+            # Sees every status, also of the next.
+            Middleware(Recorded, metrics=parts.metrics, log=parts.log, books=parts.books),
             Middleware(BodyLimit, limit=parts.max_body),
         ],
         exception_handlers={
@@ -54,7 +55,7 @@ def create_app(parts: Parts) -> FastAPI:
         },
     )
     app.state.parts = parts
-    for router in (chat.router, models.router, administration.router, health.router):
+    for router in (*dialects.routers, administration.router, health.router):
         app.router.routes.extend(router.routes)  # include_router would build all of them anew for each application
     return app
 
@@ -63,8 +64,8 @@ async def _answer(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
     request.state.record.outcome = error.code
     if isinstance(error, QuotaExceeded):
-        request.state.record.headers |= headers_of(error)
-    return response_of(error)
+        request.state.record.rates = error
+    return response_of(error, spoken_in(request.scope))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

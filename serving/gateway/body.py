@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from serving.errors import InvalidRequest
+from serving.gateway.dialects.dialect import spoken_in
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -17,7 +18,7 @@ T = TypeVar("T", bound=BaseModel)
 def read_as(model: type[T]) -> Callable[[Request], Awaitable[T]]:
     """A dependency that reads the body as `model`, whatever its content type says: curl's default is a form's.
 
-    Raises InvalidRequest.
+    Raises InvalidRequest, in a dialect's way ExtraParameter.
     """
 
     async def read(request: Request) -> T:
@@ -29,7 +30,7 @@ def read_as(model: type[T]) -> Callable[[Request], Awaitable[T]]:
         if not isinstance(value, dict):
             raise InvalidRequest("The request body must be a JSON object.")
         try:
-            return model.model_validate(value)
+            return model.model_validate(spoken_in(request.scope).read(value, request))
         except ValidationError as error:
             raise _refusal(error) from None
 

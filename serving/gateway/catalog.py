@@ -8,12 +8,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.engines.engine import Engine, EngineRequest
-from serving.errors import DeploymentNotAllowed, ForbiddenField, InvalidRequest, UnknownDeployment
+from serving.engines.engine import INTERACTIVE, Engine, EngineRequest, Operation
+from serving.errors import (
+    DeploymentNotAllowed,
+    ForbiddenField,
+    InvalidRequest,
+    ModelMissing,
+    OperationNotSupported,
+    UnknownDeployment,
+)
 from serving.gateway.estimate import TokenEstimate
 from serving.protocol import openai
-from serving.protocol.openai import ChatRequest, CompletionRequest
+from serving.protocol.openai import ChatRequest, EmbeddingsRequest, InferenceRequest
 from serving.tenants.callers import Caller
+
+_AZURE_NAMES = {"chat": "chatCompletion", "completions": "completion", "embeddings": "embeddings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,7 @@ class RequestLimits:
     max_tokens: int | None = None
     max_n: int = 8
     max_prompts: int = 32
+    max_inputs: int = 2048
     max_logprobs: int = 20
     max_stop: int = 16
     max_tools: int = 128
@@ -33,20 +43,33 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A named, callable model."""
+    """A named, callable model. operations: what its model can do. spill_to: the deployment that takes what this one
+    cannot. fast_lane: whether `service_tier: priority` goes before others here.
+    """
 
     name: str
     engine: Engine
     limits: RequestLimits
     notice: str | None = None
     revision: str = ""
+    operations: frozenset[Operation] = frozenset({"chat", "completions"})
+    spill_to: str | None = None
+    fast_lane: bool = False
     estimate: TokenEstimate = field(default_factory=TokenEstimate)
 
-    def tidy(self, request: ChatRequest | CompletionRequest, *, request_id: str, cache_salt: str) -> EngineRequest:
+    def tidy(
+        self, request: InferenceRequest, *, request_id: str, cache_salt: str, priority: int = INTERACTIVE
+    ) -> EngineRequest:
         """Turn what the caller sent into what the engine gets: listed fields within the limits, and nothing else.
 
-        Raises ForbiddenField, InvalidRequest.
+        Raises ForbiddenField, InvalidRequest, OperationNotSupported.
         """
+        if request.operation not in self.operations:
+            raise OperationNotSupported(
+                f"The {_AZURE_NAMES[request.operation]} operation does not work with the specified model, {self.name}. "
+                "Please choose different model and try again.",
+                param="model",
+            )
         openai.check_names(request.model_extra or {})
         if isinstance(request, ChatRequest):
             openai.check_messages(request.messages)
@@ -64,11 +87,14 @@ class Deployment:
             stream=bool(request.stream),
             request_id=request_id,
             cache_salt=cache_salt,
+            priority=priority,
         )
 
     def tokens_of(self, request: EngineRequest) -> int:
         """What the request may take at most, as far as one can know: its prompt, and its answers' allowance."""
         body = request.body
+        if request.operation == "embeddings":
+            return self.estimate.prompt(body)
         allowed = body.get("max_completion_tokens") or body.get("max_tokens") or self.limits.answer_allowance
         prompt = body.get("prompt")
         prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
@@ -78,9 +104,12 @@ class Deployment:
         """The engine counted the prompt: the next estimate is better."""
         self.estimate.learn(request.body, prompt_tokens)
 
-    def _body(self, request: ChatRequest | CompletionRequest) -> dict[str, Any]:
-        body = request.model_dump(exclude_unset=True, exclude_none=True, exclude={"user", *(request.model_extra or {})})
+    def _body(self, request: InferenceRequest) -> dict[str, Any]:
+        ours = {"user", "service_tier", "input_type", *(request.model_extra or {})}
+        body = request.model_dump(exclude_unset=True, exclude_none=True, exclude=ours)
         body["model"] = self.name
+        if isinstance(request, EmbeddingsRequest):
+            return body
         if self.limits.max_tokens and not body.keys() & {"max_tokens", "max_completion_tokens"}:
             body["max_tokens"] = self.limits.max_tokens
         if request.stream:
@@ -90,10 +119,19 @@ class Deployment:
             body.pop("stream_options", None)
         return body
 
-    def _check_amounts(self, request: ChatRequest | CompletionRequest) -> None:
+    def _check_amounts(self, request: InferenceRequest) -> None:
         """Amounts multiply the work of one request (CVE-2026-34756 and its kin), so each has a ceiling."""
+        for name, (asked, limit) in self._amounts_of(request).items():
+            if asked is not None and limit is not None and asked > limit:
+                raise InvalidRequest(
+                    f"'{name}' asks for {asked}; the deployment '{self.name}' allows {limit}.", param=name
+                )
+
+    def _amounts_of(self, request: InferenceRequest) -> dict[str, tuple[int | None, int | None]]:
+        if isinstance(request, EmbeddingsRequest):
+            return {"input": (request.prompts, self.limits.max_inputs)}
         logprobs = request.top_logprobs if isinstance(request, ChatRequest) else request.logprobs
-        amounts = {
+        return {
             "n": (request.n, self.limits.max_n),
             "prompt": (request.prompts, self.limits.max_prompts),
             "top_logprobs" if isinstance(request, ChatRequest) else "logprobs": (logprobs, self.limits.max_logprobs),
@@ -103,13 +141,10 @@ class Deployment:
             "max_tokens": (request.max_tokens, self.limits.max_tokens),
             "max_completion_tokens": (getattr(request, "max_completion_tokens", None), self.limits.max_tokens),
         }
-        for name, (asked, limit) in amounts.items():
-            if asked is not None and limit is not None and asked > limit:
-                raise InvalidRequest(
-                    f"'{name}' asks for {asked}; the deployment '{self.name}' allows {limit}.", param=name
-                )
 
-    def _check_schemas(self, request: ChatRequest | CompletionRequest) -> None:
+    def _check_schemas(self, request: InferenceRequest) -> None:
+        if isinstance(request, EmbeddingsRequest):
+            return
         for place, schema in openai.schemas_of(request):
             size, depth = len(json.dumps(schema)), openai.depth_of(schema)
             if size > self.limits.max_schema or depth > self.limits.max_schema_depth:
@@ -133,7 +168,7 @@ class Catalog:
         DeploymentNotAllowed.
         """
         if name is None:
-            raise InvalidRequest("'model' is missing: name a deployment. GET /v1/models lists them.", param="model")
+            raise ModelMissing(param="model")
         if deployment := self._deployments.get(name):
             if not caller.may_call(name):
                 raise DeploymentNotAllowed(f"This key may not call the deployment '{name}'.", param="model")
@@ -141,6 +176,15 @@ class Catalog:
         near = difflib.get_close_matches(name[:64], [d for d in self._deployments if caller.may_call(d)], n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UnknownDeployment(f"There is no deployment of this name.{hint} GET /v1/models lists them.", param="model")
+
+    def spill_of(self, deployment: Deployment, asked: str | None, caller: Caller) -> Deployment | None:
+        """Where a request goes that this deployment cannot take: where it is configured to, else where its client asks.
+
+        None: nowhere. A deployment that the caller may not call is never a way around that.
+        """
+        name = deployment.spill_to or asked
+        spill = self._deployments.get(name) if name else None
+        return spill if spill is not None and spill is not deployment and caller.may_call(spill.name) else None
 
     def open_to(self, caller: Caller) -> list[Deployment]:
         """What the caller may call."""

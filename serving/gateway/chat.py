@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions and /v1/completions: the life of a request, top to bottom. Start reading here.
+"""Chat, text completions, embeddings: the life of a request, top to bottom. Start reading here.
 
 identify → resolve → tidy → reserve → open → forward → settle. The steps have the names of the README's numbered path.
 """
@@ -9,18 +9,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from serving.engines.engine import BATCH, INTERACTIVE
 from serving.gateway.body import described_by, read_as
 from serving.gateway.books import parameters_of
 from serving.gateway.caller import SignedIn
+from serving.gateway.catalog import Deployment
+from serving.gateway.dialects.dialect import spoken_in
+from serving.gateway.form import PLAIN, Form
 from serving.gateway.parts import Gateway
+from serving.gateway.spill import first_that_answers
 from serving.gateway.stream import EventStream, settled, started, whole
-from serving.protocol.openai import ChatRequest, CompletionRequest
+from serving.gateway.tiers import tier_of
+from serving.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest, InferenceRequest
 from serving.tenants.callers import Caller
 
 router = APIRouter(tags=["inference"])
 
 ChatBody = Annotated[ChatRequest, Depends(read_as(ChatRequest))]
 CompletionBody = Annotated[CompletionRequest, Depends(read_as(CompletionRequest))]
+EmbeddingsBody = Annotated[EmbeddingsRequest, Depends(read_as(EmbeddingsRequest))]
 
 
 @router.post("/v1/chat/completions", openapi_extra=described_by(ChatRequest))
@@ -35,24 +42,56 @@ async def completions(caller: SignedIn, body: CompletionBody, gateway: Gateway, 
     return await answer(body, caller, gateway, request)
 
 
-async def answer(body: ChatRequest | CompletionRequest, caller: Caller, gateway: Gateway, request: Request) -> Response:
-    """One request: find the deployment, admit it, run it, answer, settle."""
+@router.post("/v1/embeddings", openapi_extra=described_by(EmbeddingsRequest))
+async def embeddings(caller: SignedIn, body: EmbeddingsBody, gateway: Gateway, request: Request) -> Response:
+    """Turn texts into vectors."""
+    return await answer(body, caller, gateway, request)
+
+
+async def answer(
+    body: InferenceRequest, caller: Caller, gateway: Gateway, request: Request, *, form: Form = PLAIN
+) -> Response:
+    """One request: find the deployment, have it answered there or where that spills to."""
     caller.require("inference")  # 403 RoleMissing
-    record = request.state.record
     deployment = gateway.catalog.resolve(body.model, caller)  # 404 UnknownDeployment, 403
+    spill = gateway.catalog.spill_of(deployment, request.headers.get("x-ms-spillover-deployment"), caller)
+    return await first_that_answers(
+        deployment,
+        spill,
+        request.state.record,
+        gateway.metrics,
+        lambda one: _answer(one, body, caller, gateway, request, form),
+    )
+
+
+async def _answer(
+    deployment: Deployment, body: InferenceRequest, caller: Caller, gateway: Gateway, request: Request, form: Form
+) -> Response:
+    """One request at one deployment: admit it, run it, answer, settle."""
+    record, lane = request.state.record, request.scope["state"].get("priority", INTERACTIVE)
+    tier = tier_of(body, deployment)
     record.about(deployment.name, body.operation, stream=bool(body.stream), revision=deployment.revision)
-    gateway.metrics.entered(deployment.name)
     tidied = deployment.tidy(  # 400 ForbiddenField, InvalidRequest
-        body, request_id=record.request_id, cache_salt=gateway.cache_salt_of(caller.tenant)
+        body,
+        request_id=record.request_id,
+        cache_salt=gateway.cache_salt_of(caller.tenant),
+        priority=lane + tier.priority,
     )
     record.parameters = parameters_of(tidied.body)
     lease = await gateway.admission.reserve(  # 429 with a true Retry-After; 503 when it could not be audited
-        caller, deployment.name, request_id=record.request_id, tokens=deployment.tokens_of(tidied)
+        caller,
+        deployment.name,
+        request_id=record.request_id,
+        tokens=deployment.tokens_of(tidied),
+        batch=lane == BATCH,
     )
     settlement = gateway.settlements.open(record, lease, deployment, tidied)
     blocks = deployment.engine.answer(tidied)  # nothing has started yet
     blocks = settled(blocks, settlement, hide_usage=not body.wants_usage)  # pays and records, however it ends
+    blocks = form.of(tier.of(blocks))
     if not body.stream:
         return await whole(blocks)
     first = await started(blocks)  # 503, 504, while a status can still be sent
-    return EventStream(first, blocks, on_error=lambda error: gateway.log.broke(record, error))
+    return EventStream(
+        first, blocks, dialect=spoken_in(request.scope), on_error=lambda error: gateway.log.broke(record, error)
+    )

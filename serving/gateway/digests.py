@@ -1,7 +1,7 @@
 """Keyed digests of prompts and answers for the audit log: they prove a text that is at hand, and tell nothing else.
 
-A prompt's is over the JSON of its `messages` or `prompt`, an answer's over the text of each choice: content, then the
-names and arguments of tool calls. It is the same whether the answer was streamed or whole.
+A prompt's is over the JSON of its `messages`, `prompt` or `input`, an answer's over the text of each choice: content,
+then the names and arguments of tool calls. It is the same whether the answer was streamed or whole.
 """
 
 from __future__ import annotations
@@ -89,4 +89,4 @@ def _choices_in(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 def prompt_bytes(body: dict[str, Any]) -> bytes:
     """What a prompt's digest is over."""
-    return to_json(body["messages"] if "messages" in body else body.get("prompt"))
+    return to_json(next((body[name] for name in ("messages", "prompt", "input") if name in body), None))

@@ -40,7 +40,7 @@ class TokenEstimate:
 def _measure(body: dict[str, Any]) -> tuple[int, int]:
     """Bytes of text, and tokens that are known without them."""
     if "messages" not in body:
-        prompt = body.get("prompt") or ""
+        prompt = body.get("prompt") or body.get("input") or ""
         return _measure_prompt(prompt if isinstance(prompt, list) else [prompt])
     text = fixed = 0
     for message in body["messages"]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from serving.errors import EngineUnavailable
+from serving.gateway.dialects.dialect import spoken_in
 from serving.gateway.failure import response_of
 from serving.gateway.parts import Gateway
 
@@ -20,7 +21,7 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(gateway: Gateway) -> Response:
+async def readyz(gateway: Gateway, request: Request) -> Response:
     """A completion would succeed: the key store answers and every deployment has a replica that serves."""
     deployments = list(gateway.catalog)
     answers = await asyncio.gather(gateway.keyring.ready(), *(deployment.engine.ready() for deployment in deployments))
@@ -28,7 +29,8 @@ async def readyz(gateway: Gateway) -> Response:
         name for name, ready in zip(["key store", *(d.name for d in deployments)], answers, strict=True) if not ready
     ]
     if waiting:
-        return response_of(EngineUnavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after=2.0))
+        error = EngineUnavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after=2.0)
+        return response_of(error, spoken_in(request.scope))
     return Response('{"status":"ok"}', media_type="application/json")
 
 

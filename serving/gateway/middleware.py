@@ -1,4 +1,4 @@
-"""Plain ASGI middleware, outermost first: UntilClientLeaves, RequestId, Recorded, BodyLimit.
+"""Plain ASGI middleware, outermost first: UntilClientLeaves, RequestId, Spoken (dialects/), Recorded, BodyLimit.
 
 BaseHTTPMiddleware would buffer streams.
 """
@@ -9,12 +9,13 @@ import asyncio
 import re
 import secrets
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BodyTooLarge, ServingError
 from serving.gateway.books import Books
+from serving.gateway.dialects.dialect import spoken_in
 from serving.gateway.failure import response_of
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
@@ -104,15 +105,14 @@ class Recorded:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         record = RequestRecord(request_id=scope["state"]["request_id"], method=method)
         scope["state"]["record"] = record
-        responding = False
+        responding, dialect = False, spoken_in(scope)
 
         async def send_and_note(message: Message) -> None:
             nonlocal responding
             if message["type"] == "http.response.start":
                 responding = True
                 record.status = message["status"]
-                if record.headers:
-                    MutableHeaders(scope=message).update(record.headers)
+                MutableHeaders(scope=message).update(dialect.headers_of(record, Headers(scope=scope)))
             await send(message)
 
         try:
@@ -126,7 +126,7 @@ class Recorded:
             record.outcome = ServingError.code
             self._log.broke(record, error)
             if not responding:
-                await response_of(ServingError())(scope, receive, send_and_note)
+                await response_of(ServingError(), dialect)(scope, receive, send_and_note)
         finally:
             # Plain calls only: this may run in a cancelled task.
             self._finish(record, scope)
@@ -135,8 +135,6 @@ class Recorded:
         record.duration = record.elapsed()
         route = scope.get("route")
         record.route = getattr(route, "path", "other")
-        if record.deployment:
-            self._metrics.left(record.deployment)
         if record.reckoning is None:
             self._write(record)
         else:  # what it cost is still being asked of the engine
@@ -150,19 +148,22 @@ class Recorded:
 
 
 class BodyLimit:
-    """Refuses a body above `limit` bytes with 413: by its Content-Length before reading, else while reading."""
+    """Refuses a body above `limit` bytes with 413: by its Content-Length before reading, else while reading.
+
+    Not of a file: those are streamed to where they are kept, and batches/files.py has a limit for them.
+    """
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"].endswith("/files")):
             return await self._app(scope, receive, send)
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limit:
             scope["state"]["record"].outcome = BodyTooLarge.code
-            return await response_of(self._error())(scope, receive, send)
+            return await response_of(self._error(), spoken_in(scope))(scope, receive, send)
         size = 0
 
         async def receive_within_limit() -> Message:

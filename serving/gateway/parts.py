@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog
+from serving.gateway.dialects import Dialect
 from serving.gateway.settlement import Settlements
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
@@ -41,6 +42,7 @@ class Parts:
     the other.
     """
 
+    dialects: tuple[Dialect, ...]
     catalog: Catalog
     keyring: Keyring
     tokens: Tokens

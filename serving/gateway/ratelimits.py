@@ -15,14 +15,16 @@ class HasRates(Protocol):
     def tokens(self) -> RateState | None: ...
 
 
-def headers_of(rates: HasRates) -> dict[str, str]:
-    """In OpenAI's spelling, where a reset is `6m0s`. A kind without a limit has no headers."""
+def headers_of(rates: HasRates, *, whole_seconds: bool = False) -> dict[str, str]:
+    """A kind without a limit has no headers. A reset is `6m0s` as OpenAI writes it, or as Azure does whole seconds."""
     headers = {}
     for kind, state in (("requests", rates.requests), ("tokens", rates.tokens)):
         if state is not None:
             headers[f"x-ratelimit-limit-{kind}"] = str(state.limit)
             headers[f"x-ratelimit-remaining-{kind}"] = str(max(0, state.remaining))
-            headers[f"x-ratelimit-reset-{kind}"] = _duration(state.reset)
+            headers[f"x-ratelimit-reset-{kind}"] = (
+                str(math.ceil(state.reset)) if whole_seconds else _duration(state.reset)
+            )
     return headers
 
 

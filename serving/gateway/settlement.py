@@ -14,7 +14,7 @@ from typing import Literal
 from serving.engines.engine import EngineRequest
 from serving.gateway.catalog import Deployment
 from serving.gateway.digests import Digests, prompt_bytes
-from serving.gateway.ratelimits import headers_of
+from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import RequestRecord
 from serving.tenants.quotas import Lease, Usage
 
@@ -37,6 +37,7 @@ class Settlement:
 
     def end(self, usage: Usage | None, *, seen: int) -> None:
         """A plain call: its caller may be cancelled. usage: the engine's own; seen: tokens that passed here."""
+        self._owner.metrics.left(self._deployment.name)
         self.record.answer_digests = self.digests.answers()
         self.record.prompt_digest = self._owner.digest(prompt_bytes(self._request.body))
         if usage is not None:
@@ -69,18 +70,21 @@ class Settlements:
     def __init__(
         self,
         *,
+        metrics: Metrics,
         digest: Callable[[bytes], str],
         new_digests: Callable[[], Digests],
         on_reckoned: Callable[[Reckoner], None] = lambda by: None,
     ) -> None:
+        self.metrics = metrics
         self.digest = digest
         self.new_digests = new_digests
         self.on_reckoned = on_reckoned
         self._running: set[asyncio.Task[None]] = set()
 
     def open(self, record: RequestRecord, lease: Lease, deployment: Deployment, request: EngineRequest) -> Settlement:
+        self.metrics.entered(deployment.name)
         record.admitted = True
-        record.headers |= headers_of(lease)
+        record.rates = lease
         return Settlement(record, lease, deployment, request, self)
 
     def begin(self, reckoning: Coroutine[None, None, None]) -> asyncio.Task[None]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -21,14 +21,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import EngineFailed, ServingError
+from serving.gateway.dialects.dialect import Dialect
 from serving.gateway.digests import Digests
-from serving.gateway.failure import body_of
+from serving.gateway.form import Blocks
 from serving.gateway.settlement import Settlement
 from serving.protocol import sse
 from serving.telemetry.record import RequestRecord
 from serving.tenants.quotas import Usage
 
-Blocks = AsyncGenerator[bytes, None]
 _has_usage = re.compile(rb'"usage": ?\{').search  # not of null, which some engines put into every event
 
 
@@ -48,6 +48,8 @@ async def settled(blocks: Blocks, settlement: Settlement, *, hide_usage: bool) -
         record.outcome = "ok"
     except ServingError as error:
         record.outcome = error.code
+        if error.free and not meter.seen:
+            meter.usage = Usage()
         raise
     except (GeneratorExit, asyncio.CancelledError):
         record.outcome = "client_left"
@@ -125,18 +127,22 @@ async def started(blocks: Blocks) -> bytes:
 
 
 class EventStream(Response):
-    """An answer as server-sent events. A failure in the middle becomes an error event, then the stream ends.
+    """An answer as server-sent events. A failure in the middle becomes an error event, then the stream ends; in a
+    dialect without such events the connection is dropped.
 
     No `[DONE]` after an error: it is what tells a client that the answer is complete.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: bytes, rest: Blocks, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, first: bytes, rest: Blocks, *, dialect: Dialect, on_error: Callable[[BaseException], None]
+    ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._rest = rest
+        self._dialect = dialect
         self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,14 +153,16 @@ class EventStream(Response):
                 async for block in rest:
                     await send({"type": "http.response.body", "body": block, "more_body": True})
             except ServingError as error:
-                await self._end_with(error, send)
+                return await self._break_with(error, send)
             except Exception as error:
                 self._on_error(error)
-                await self._end_with(ServingError(), send)
+                return await self._break_with(ServingError(), send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _end_with(self, error: ServingError, send: Send) -> None:
-        await send({"type": "http.response.body", "body": sse.encode(body_of(error)), "more_body": True})
+    async def _break_with(self, error: ServingError, send: Send) -> None:
+        last = self._dialect.broken(error)
+        if last is not None:  # else an answer without its end, which makes the server drop the connection
+            await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def whole(blocks: Blocks) -> Response:

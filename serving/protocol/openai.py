@@ -75,6 +75,7 @@ class CompletionRequestBase(BaseModel):
     logit_bias: Annotated[dict[str, float] | None, Field(max_length=1024)] = None
     response_format: dict[str, Any] | None = None
     user: str | None = None
+    service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = None
     # vLLM's sampling extensions, for those who pass extra_body.
     top_k: int | None = None
     min_p: float | None = Field(None, ge=0, le=1)
@@ -136,12 +137,41 @@ class CompletionRequest(CompletionRequestBase):
         return len(self.prompt) if is_batch else 1
 
 
+class EmbeddingsRequest(BaseModel):
+    """POST /v1/embeddings, https://platform.openai.com/docs/api-reference/embeddings/create.
+
+    encoding_format: obeyed to the letter; SDKs that ask for base64 decode it, and hand a base64 answer to an explicit
+    float through to their user (azure-wire-format, rule 7).
+    """
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    model: str | None = None
+    input: Annotated[str | list[Any], BeforeValidator(_no_embeddings)]
+    dimensions: int | None = Field(None, ge=1, le=65536)
+    encoding_format: Literal["float", "base64"] = "float"
+    user: str | None = None
+    input_type: Literal["text", "query", "document"] | None = None
+    stream: Literal[False] | None = None
+
+    operation: ClassVar[Literal["embeddings"]] = "embeddings"
+    wants_usage: ClassVar[bool] = True
+    service_tier: ClassVar[None] = None
+
+    @property
+    def prompts(self) -> int:
+        return len(self.input) if isinstance(self.input, list) and not _is_token(self.input[0]) else 1
+
+
+InferenceRequest = ChatRequest | CompletionRequest | EmbeddingsRequest
+"""What an engine can be asked for."""
+
+
 # OpenAI fields that change nothing here. Accepted, because SDKs and frameworks set them; not forwarded.
 IGNORED = frozenset(
     [
         "metadata",
         "store",
-        "service_tier",
         "safety_identifier",
         "prompt_cache_key",
         "prompt_cache_retention",

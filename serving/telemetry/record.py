@@ -42,8 +42,12 @@ class RequestRecord:
     parameters: dict[str, Any] = field(default_factory=dict)
     prompt_digest: str = ""
     answer_digests: list[str] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-    """What every answer to this request carries."""
+    rates: Any = None
+    """What the x-ratelimit headers of the answer say: a lease or the error instead of one (gateway/ratelimits.py)."""
+    spilled_from: str = ""
+    """The deployment that was asked, when another one served."""
+    spill_error: int = 0
+    """The status with which the other one failed too."""
     reckoning: asyncio.Future[None] | None = None
     """Under way when the request has ended but its tokens are still being asked of the engine."""
 

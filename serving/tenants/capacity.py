@@ -36,6 +36,12 @@ class Capacity:
         return Place(self._running, deployment)
 
 
+class Nowhere:
+    """The place of those who take none."""
+
+    def leave(self) -> None: ...
+
+
 class Place:
     """One request's place; given back once, however often one asks."""
 

@@ -49,6 +49,10 @@ class Limits:
         chosen = {field: others[field] if mine[field] is None else mine[field] for field in mine}
         return Limits(**{field: value or None for field, value in chosen.items()})
 
+    def budgets(self) -> Limits:
+        """Of these the ones for a day and a month."""
+        return Limits(tokens_per_day=self.tokens_per_day, tokens_per_month=self.tokens_per_month)
+
 
 def check_limits(row: Limits) -> None:
     """Raise InvalidRequest for values that mean nothing."""

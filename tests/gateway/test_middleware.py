@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.books import Books
+from serving.gateway.dialects import OpenAI
+from serving.gateway.dialects.dialect import Spoken
 from serving.gateway.middleware import BodyLimit, Recorded, RequestId, UntilClientLeaves
 from serving.telemetry.metrics import NoMetrics
 from serving.telemetry.record import RequestRecord
@@ -105,8 +108,8 @@ async def test_what_is_no_request_passes_untouched(kind: str) -> None:
         seen.append((scope, receive, send))
 
     scope: Scope = {"type": kind}
-    recorded = Recorded(BodyLimit(inner, limit=1), metrics=NoMetrics(), log=KeptLog(), books=NO_BOOKS)
-    await UntilClientLeaves(RequestId(recorded))(scope, nothing, ignore)
+    app = recorded(BodyLimit(inner, limit=1), metrics=NoMetrics(), log=KeptLog(), books=NO_BOOKS)
+    await UntilClientLeaves(RequestId(app))(scope, nothing, ignore)
     assert seen == [(scope, nothing, ignore)] and scope == {"type": kind}
 
 
@@ -116,7 +119,7 @@ async def test_an_exception_after_the_response_has_begun_is_recorded_and_adds_no
         raise RuntimeError
 
     log = KeptLog()
-    sent = await call(RequestId(Recorded(breaks, metrics=NoMetrics(), log=log, books=NO_BOOKS)))
+    sent = await call(RequestId(recorded(breaks, metrics=NoMetrics(), log=log, books=NO_BOOKS)))
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert [(r.outcome, r.status) for r in log.records] == [("internal_error", 200)]
     assert [type(error) for error in log.errors] == [RuntimeError]
@@ -132,7 +135,7 @@ async def test_a_client_that_leaves_while_sending_its_body_has_left_and_nothing_
         return {"type": "http.disconnect"}
 
     log = KeptLog()
-    await call(RequestId(Recorded(reads, metrics=NoMetrics(), log=log, books=NO_BOOKS)), leave)
+    await call(RequestId(recorded(reads, metrics=NoMetrics(), log=log, books=NO_BOOKS)), leave)
     assert [(r.outcome, r.status) for r in log.records] == [("client_left", 499)] and not log.errors
 
 
@@ -148,7 +151,7 @@ async def test_a_client_that_leaves_cancels_its_request() -> None:
         await asyncio.Event().wait()
 
     async with asyncio.timeout(1):
-        await call(UntilClientLeaves(RequestId(Recorded(waits, metrics=NoMetrics(), log=log, books=NO_BOOKS))), leave)
+        await call(UntilClientLeaves(RequestId(recorded(waits, metrics=NoMetrics(), log=log, books=NO_BOOKS))), leave)
     assert [(r.outcome, r.status) for r in log.records] == [("client_left", 499)]
 
 
@@ -203,7 +206,7 @@ async def refuse_to_run(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def with_record(app: ASGIApp) -> ASGIApp:
-    return RequestId(Recorded(app, metrics=NoMetrics(), log=KeptLog(), books=NO_BOOKS))
+    return RequestId(recorded(app, metrics=NoMetrics(), log=KeptLog(), books=NO_BOOKS))
 
 
 async def call(
@@ -217,3 +220,7 @@ async def call(
 
     await app({"type": "http", "method": "POST", "path": path, "headers": headers or []}, receive, send)
     return sent
+
+
+def recorded(app: ASGIApp, **parts: Any) -> ASGIApp:
+    return Spoken(Recorded(app, **parts), dialects=(OpenAI(),))
