@@ -35,6 +35,7 @@ from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
 from serving.gateway.settlement import Settlements
 from serving.governance import build_governance, build_keyring, load_secrets, open_office
+from serving.jobs import build_jobs
 from serving.secrets import Secrets
 from serving.settings import Settings
 from serving.telemetry.logs import JsonLog, NoLog, RequestLog
@@ -95,6 +96,7 @@ def build_parts(
         for d in settings.deployments
     ]
     audit = governance.audit
+    jobs = build_jobs(settings, secrets, governance.database, audit, metrics)
     backlog = Backlog(metrics, {"usage": governance.ledger, "audit": audit})
     settlements = Settlements(
         metrics=metrics,
@@ -121,6 +123,9 @@ def build_parts(
         settlements=settlements,
         books=Books(governance.ledger, audit, governance.prices),
         administration=governance.administration,
+        files=jobs.files,
+        batches=jobs.batches,
+        worker_on=jobs.worker_on,
         metrics=metrics,
         log=log,
         cache_salt_of=functools.lru_cache(maxsize=4096)(secrets.salt_of),
@@ -134,6 +139,7 @@ def build_parts(
             governance.tokens,
             governance.quotas,
             backlog,
+            jobs.contents,
             settlements,
         ),
     )

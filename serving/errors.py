@@ -7,6 +7,10 @@
     │   ├── ContextTooLong 400        prompt and answer do not fit the model
     │   ├── TooManyKeys 400           tenants/key_store.py: an owner has two live keys at most
     │   ├── KeyEnded 400              tenants/key_store.py: it is revoked or expired
+    │   ├── TooManyBatches 400        batches/batch.py: a tenant's batches at a time
+    │   ├── BatchEnded 400            batches/batch.py: nothing is left to cancel
+    │   ├── TooManyFiles 400          batches/files.py: a tenant's files
+    │   ├── FileInUse 400             batches/files.py: a batch reads it
     │   ├── OperationNotSupported 400 the deployment's model does something else
     │   ├── BodyTooLarge 413
     │   └── ExtraParameter 422        Azure AI Model Inference: a parameter that API does not know
@@ -22,6 +26,8 @@
     ├── UnknownDeployment 404         the caller must change the name
     ├── UnknownKey 404                tenants/key_store.py: an administrator must change the id
     ├── UnknownTenant 404             tenants/registry.py: likewise
+    ├── UnknownFile 404               batches/file.py
+    ├── UnknownBatch 404              batches/batch.py
     ├── MethodNotAllowed 405
     ├── TenantExists 409              tenants/registry.py
     ├── TooManyRequests 429           the caller must wait: this server is full
@@ -29,6 +35,7 @@
     │       ├── BudgetExhausted 429   a limit per day or month
     │       └── RequestTooLarge 429   one request above a whole limit: waiting does not help
     ├── StoreUnavailable 503          tenants/stores.py: the database is away
+    ├── ContentsUnavailable 503       batches/contents.py: the files' disk or Blob Storage is away
     ├── QuotasUnavailable 503         tenants/quotas.py: Redis is away, and the server is set to refuse then
     ├── AuditUnavailable 503          tenants/audit.py: nothing may be served that is not audited
     ├── IdentityUnavailable 503       tenants/issuer_keys.py: an identity provider's keys cannot be had

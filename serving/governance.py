@@ -59,6 +59,7 @@ class Governance:
     audit: AuditLog | NoAudit
     administration: Administration
     prices: Mapping[str, Price]
+    database: Engine
 
 
 def load_secrets(settings: Settings) -> Secrets:
@@ -126,6 +127,7 @@ def build_governance(
             on_change=policies.refresh,
         ),
         prices={d.name: Price(**d.price.model_dump()) for d in settings.deployments if d.price},
+        database=database,
     )
 
 

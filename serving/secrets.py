@@ -21,6 +21,7 @@ _REQUIRED = {
     "pepper": "CLINSERVE_PEPPER",
     "engine": "CLINSERVE_ENGINE_SECRET",
     "cache_salt": "CLINSERVE_CACHE_SALT",
+    "content": "CLINSERVE_CONTENT_SECRET",
     "audit": "CLINSERVE_AUDIT_SECRET",
     "signing": "CLINSERVE_AUDIT_SIGNING_KEY",
 }
@@ -59,6 +60,7 @@ class Secrets:
     """One for each purpose.
 
     pepper: keyed hash of API keys. engine: opens the engine routes. cache_salt: separates tenants' KV caches.
+    content: seals what users wrote and models answered, in the database.
     audit: keyed digests in the audit log. signing: seed (32 bytes) of the Ed25519 key under its checkpoints; written
     as 64 hexadecimal digits. The passwords are empty unless given.
     """
@@ -66,6 +68,7 @@ class Secrets:
     pepper: bytes = field(repr=False)
     engine: str = field(repr=False)
     cache_salt: bytes = field(repr=False)
+    content: bytes = field(repr=False)
     audit: bytes = field(repr=False)
     signing: bytes = field(repr=False)
     database_password: str = field(default="", repr=False)
@@ -87,6 +90,7 @@ class Secrets:
             pepper=required["pepper"].encode(),
             engine=required["engine"],
             cache_salt=required["cache_salt"].encode(),
+            content=required["content"].encode(),
             audit=required["audit"].encode(),
             signing=_seed(required["signing"]),
             database_password=given["database_password"],

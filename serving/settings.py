@@ -246,6 +246,24 @@ class Audit(Section):
     witness: Seconds = Field(60.0, gt=0, description="How often each writer records where the others' chains end.")
 
 
+class Batches(Section):
+    """Files and batches."""
+
+    lines: int = Field(16, ge=1, description="Lines that one gateway replica runs at a time, over all batches.")
+    max_lines: int = Field(100_000, ge=1, description="Lines of one batch.")
+    max_batches: int = Field(50, ge=1, description="Batches of a tenant at a time.")
+    max_file: Bytes = Field(200 * 2**20, description="Largest file.")
+    max_files: int = Field(500, ge=1, description="Files of a tenant.")
+    keep: Seconds = Field(
+        30 * 86400.0, description="How long files are kept when their owner does not say; 0: for ever."
+    )
+    blob: str | None = Field(
+        None,
+        pattern=r"^https?://[^?]+$",
+        description="Container for files, https://ACCOUNT.blob.core.windows.net/NAME. Default: state_dir/files.",
+    )
+
+
 class Telemetry(Section):
     """Metrics and logs. There is no setting that logs content."""
 
@@ -402,6 +420,7 @@ class Settings(Section):
     quotas: Quotas = Quotas()
     usage: Usage = Usage()
     audit: Audit = Audit()
+    batches: Batches = Batches()
     telemetry: Telemetry = Telemetry()
     deployments: tuple[Deployment, ...] = Field(min_length=1, description="The models that are served.")
 

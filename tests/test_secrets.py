@@ -9,17 +9,18 @@ import pytest
 
 from serving.secrets import NoVault, Secrets, SecretsError
 
-REQUIRED = {"pepper", "engine", "cache_salt", "audit", "signing"}
+REQUIRED = {"pepper", "engine", "cache_salt", "content", "audit", "signing"}
 ENVIRON = {
     "CLINSERVE_PEPPER": "p",
     "CLINSERVE_ENGINE_SECRET": "e",
     "CLINSERVE_CACHE_SALT": "c",
+    "CLINSERVE_CONTENT_SECRET": "t",
     "CLINSERVE_AUDIT_SECRET": "a",
     "CLINSERVE_AUDIT_SIGNING_KEY": "ab" * 32,
     "CLINSERVE_DATABASE_PASSWORD": "d",
     "CLINSERVE_REDIS_PASSWORD": "r",
 }
-GIVEN = Secrets(b"p", "e", b"c", b"a", b"\xab" * 32, "d", "r")
+GIVEN = Secrets(b"p", "e", b"c", b"t", b"a", b"\xab" * 32, "d", "r")
 
 
 class MemoryVault:
@@ -38,8 +39,9 @@ class MemoryVault:
 def test_secrets_are_made_once_and_then_kept(tmp_path: Path) -> None:
     first = Secrets.load(tmp_path, {})
     assert Secrets.load(tmp_path, {}) == first
-    texts = {first.pepper, first.engine.encode(), first.cache_salt, first.audit, first.signing.hex().encode()}
-    assert len(texts) == 5 and {len(text) for text in texts} == {64}
+    texts = {first.pepper, first.engine.encode(), first.cache_salt, first.content, first.audit}
+    texts.add(first.signing.hex().encode())
+    assert len(texts) == 6 and {len(text) for text in texts} == {64}
 
 
 def test_passwords_are_never_made(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_a_file_that_was_named_and_cannot_be_used_is_an_error_and_nothing_is_mad
 
 
 def test_what_a_vault_lacks_is_not_made(tmp_path: Path) -> None:
-    vault = MemoryVault(pepper="p", engine_secret="e", cache_salt="c", audit_signing_key="ab" * 32)
+    vault = MemoryVault(pepper="p", engine_secret="e", cache_salt="c", content_secret="t", audit_signing_key="ab" * 32)
     with pytest.raises(SecretsError, match=r"audit-secret in memory .* set CLINSERVE_AUDIT_SECRET"):
         Secrets.load(tmp_path / "state", {}, vault)
     assert not (tmp_path / "state").exists()

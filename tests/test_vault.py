@@ -178,11 +178,17 @@ def test_each_secret_is_asked_for_once_also_one_that_is_not_there(cloud: StandIn
 
 
 def test_an_installation_takes_all_its_secrets_from_the_vault(cloud: StandIn, tmp_path: Path) -> None:
-    names = ["pepper", "engine-secret", "cache-salt", "audit-secret", "redis-password"]
+    names = ["pepper", "engine-secret", "cache-salt", "content-secret", "audit-secret", "redis-password"]
     cloud.secrets = {f"ward7-{name}": name for name in names} | {"ward7-audit-signing-key": "ab" * 32 + "\n"}
     secrets = Secrets.load(tmp_path / "state", {}, vault_of(cloud, prefix="ward7-"))
     assert secrets == Secrets(
-        b"pepper", "engine-secret", b"cache-salt", b"audit-secret", b"\xab" * 32, redis_password="redis-password"
+        b"pepper",
+        "engine-secret",
+        b"cache-salt",
+        b"content-secret",
+        b"audit-secret",
+        b"\xab" * 32,
+        redis_password="redis-password",
     )
     assert not (tmp_path / "state").exists()
 

@@ -33,6 +33,9 @@ def create_app(parts: Parts) -> FastAPI:
             for part in parts.background:
                 stack.push_async_callback(part.close)
                 await part.start()
+            worker = parts.worker_on(app)
+            stack.push_async_callback(worker.close)  # first of all: its lines are requests
+            await worker.start()
             yield
 
     app = FastAPI(

@@ -8,7 +8,10 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp
 
+from serving.batches.batches import Batches
+from serving.batches.files import Files
 from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog
 from serving.gateway.dialects import Dialect
@@ -38,8 +41,8 @@ class Running(Protocol):
 @dataclass(frozen=True, slots=True)
 class Parts:
     """check_tenant: raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace.
-    max_body: bytes. proxies: how many between the client and this process. background: started in this order, closed in
-    the other.
+    max_body: bytes. proxies: how many between the client and this process. worker_on: the batch worker, once there is
+    an application to run lines through. background: started in this order, closed in the other.
     """
 
     dialects: tuple[Dialect, ...]
@@ -52,6 +55,9 @@ class Parts:
     settlements: Settlements
     books: Books
     administration: Administration
+    files: Files
+    batches: Batches
+    worker_on: Callable[[ASGIApp], Running]
     metrics: Metrics
     log: RequestLog
     cache_salt_of: Callable[[str], str]

@@ -27,7 +27,7 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
-    "lost_records", "reckonings", "spills",
+    "lost_records", "reckonings", "spills", "batch_lines",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
@@ -38,6 +38,7 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "token_refusals": ("Tokens of identity providers refused, by reason.", ["reason"]),
     "unwritten_audit_records": ("Requests served although the audit log could not be written.", []),
     "spills": ("Requests that one deployment could not take and another was asked for.", ["deployment", "to"]),
+    "batch_lines": ("Lines of batches by what became of them: completed or failed.", ["result"]),
     "lost_records": ("Records of usage or audit that could neither be written nor kept.", ["book"]),
     "reckonings": ("Answers that ended early, by who said what they cost: the engine, or an estimate.", ["by"]),
 }

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Dialect,
     Float,
     Index,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -132,4 +133,66 @@ audit_checkpoints = Table(
     Column("at", UtcTime, nullable=False),
     Column("hash", String, nullable=False),
     Column("signature", String, nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Index("ix_files_tenant", "tenant", "created_at", "id"),
+    Index("ix_files_expires_at", "expires_at"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("key_name", String, nullable=False),
+    Column("deployments", Text),  # JSON list, NULL: all; those that the owner may call
+    Column("endpoint", String, nullable=False),
+    Column("input_file_id", String, nullable=False),
+    Column("metadata", Text, nullable=False),  # JSON
+    Column("output_keep", BigInteger),  # seconds
+    Column("status", String, nullable=False),
+    Column("model", String),
+    Column("errors", Text, nullable=False),  # JSON
+    Column("output_file_id", String),
+    Column("error_file_id", String),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("in_progress_at", UtcTime),
+    Column("finalizing_at", UtcTime),
+    Column("completed_at", UtcTime),
+    Column("failed_at", UtcTime),
+    Column("expired_at", UtcTime),
+    Column("cancelling_at", UtcTime),
+    Column("cancelled_at", UtcTime),
+    Column("total", BigInteger, nullable=False),
+    Column("completed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False),  # how often it was taken
+    Column("held_until", UtcTime),  # NULL: nobody works on it
+    Index("ix_batches_tenant", "tenant", "created_at", "id"),
+    Index("ix_batches_status", "status", "created_at"),
+)
+
+batch_results = Table(
+    "batch_results",
+    metadata,
+    Column("batch", String, primary_key=True),
+    Column("line", BigInteger, primary_key=True, autoincrement=False),
+    Column("failed", Boolean, nullable=False),
+    Column("text", LargeBinary, nullable=False),  # sealed
 )
