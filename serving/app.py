@@ -1,7 +1,7 @@
 """The assembly: settings in, parts out, and the parts put together. Imports all; imported by the command line only.
 
 settings ─┬─ secrets
-          ├─ engines, one for each deployment ──┐
+          ├─ engines and guards (backends.py) ──┐
           ├─ governance (governance.py)          ├─ Parts ── gateway application ─┬─ Ray Serve (GatewayReplica)
           ├─ metrics, log ───────────────────────┘                               └─ one process (uvicorn)
           └─ vLLM replicas ────────────────────────────────────────────────────────  Ray Serve (ModelReplica)
@@ -10,7 +10,6 @@ settings ─┬─ secrets
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp
 
 from serving import settings as config
+from serving.backends import build_engines
 from serving.deployments import engine_args
-from serving.deployments.naming import SECRET_HEADER
 from serving.deployments.weights import revision_of
-from serving.engines.echo import EchoEngine, PlannedFailure
-from serving.engines.engine import Engine, Operation
-from serving.engines.http import Endpoints, FixedEndpoint, HttpEngine
+from serving.engines.endpoints import Endpoints
+from serving.engines.engine import Operation
 from serving.gateway.app import create_app
 from serving.gateway.backlog import Backlog
 from serving.gateway.books import Books
@@ -36,7 +34,6 @@ from serving.gateway.parts import Parts
 from serving.gateway.settlement import Settlements
 from serving.governance import build_governance, build_keyring, load_secrets, open_office
 from serving.jobs import build_jobs
-from serving.secrets import Secrets
 from serving.settings import Settings
 from serving.telemetry.logs import JsonLog, NoLog, RequestLog
 from serving.telemetry.metrics import Metrics, NoMetrics, PrometheusMetrics
@@ -82,10 +79,11 @@ def build_parts(
     log = build_log(settings)
     governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
     revisions = revisions if revisions is not None else revisions_of(settings)
+    engines = build_engines(settings, endpoints_of, secrets, metrics)
     deployments = [
         Deployment(
             name=d.name,
-            engine=build_engine(d, settings, endpoints_of, secrets),
+            engine=engines[d.name],
             limits=RequestLimits(**d.limits.model_dump(exclude={"max_in_flight"})),
             notice=d.model.notice,
             revision=revisions[d.name],
@@ -158,40 +156,6 @@ def operations_of(deployment: config.Deployment) -> frozenset[Operation]:
         return frozenset({"chat", "completions", "embeddings"})
     pooling = engine.args.get("runner") == "pooling"
     return frozenset({"embeddings"}) if pooling else frozenset({"chat", "completions"})
-
-
-def build_engine(
-    deployment: config.Deployment, settings: Settings, endpoints_of: Callable[[str], Endpoints], secrets: Secrets
-) -> Engine:
-    """The engine of a deployment as the gateway sees it."""
-    engine = deployment.engine
-    http = functools.partial(
-        HttpEngine,
-        first_token_timeout=settings.server.first_token_timeout,
-        idle_timeout=settings.server.idle_timeout,
-        answer_timeout=settings.server.answer_timeout,
-    )
-    if isinstance(engine, config.VllmEngine):
-        return http(
-            endpoints_of(deployment.name),
-            model=deployment.name,
-            headers={SECRET_HEADER: secrets.engine},
-            ours=True,
-            ready_path="/health",
-        )
-    if isinstance(engine, config.HttpEngine):
-        key = os.environ.get(engine.key_env, "") if engine.key_env else ""
-        return http(
-            FixedEndpoint(engine.url),
-            model=engine.model or deployment.name,
-            headers={"authorization": f"Bearer {key}"} if key else {},
-        )
-    return EchoEngine(
-        first_token=engine.first_token,
-        inter_token=engine.inter_token,
-        max_model_len=engine.max_model_len,
-        failures=[PlannedFailure(f.when, f.action, f.after) for f in engine.failures],
-    )
 
 
 def build_log(settings: Settings) -> RequestLog:

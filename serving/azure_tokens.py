@@ -1,4 +1,4 @@
-"""Tokens of Entra ID for endpoints of Azure, such as Azure OpenAI. Signs in as vault.py does, as whoever this process is."""
+"""Tokens of Entra ID for endpoints of Azure, such as Azure OpenAI. Signs in as vault.py does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from serving.engines.credentials import SignInFailed, Token
-from serving.vault import default_credential, within
+from serving.vault import default_credential, reason_of, within
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
@@ -16,14 +16,12 @@ SCOPE = "https://cognitiveservices.azure.com/.default"
 
 
 class EntraTokens:
-    """A TokenSource. seconds: longest wait for a token, repeats included. credential: default_credential() if not given.
+    """A TokenSource. seconds: longest wait for a token. credential: default_credential() unless given.
 
     azure-identity's own calls block, and sleep as long as an answer tells them to, so they run in a thread.
     """
 
-    def __init__(
-        self, *, scope: str = SCOPE, seconds: float = 10.0, credential: TokenCredential | None = None
-    ) -> None:
+    def __init__(self, *, scope: str = SCOPE, seconds: float = 10.0, credential: TokenCredential | None = None) -> None:
         self._scope = scope
         self._seconds = seconds
         self._credential = credential or default_credential(seconds=seconds)
@@ -39,14 +37,9 @@ class EntraTokens:
         except TimeoutError:
             raise SignInFailed(f"no token within {self._seconds:g} s") from None
         except ClientAuthenticationError as error:  # no identity, or one that Entra ID refuses
-            raise SignInFailed(_reason(error), refused=True) from None
-        except (AzureError, OSError, ValueError) as error:
-            raise SignInFailed(_reason(error)) from None
+            raise SignInFailed(reason_of(error), refused=True) from None
+        except (AzureError, OSError) as error:
+            raise SignInFailed(reason_of(error)) from None
+        except ValueError:
+            raise SignInFailed("the scope, or an AZURE_* variable, is not valid", refused=True) from None
         return Token(found[0].token, found[0].expires_on)
-
-
-def _reason(error: Exception) -> str:
-    """One line; azure's own runs over many and names accounts."""
-    from serving.vault import reason_of
-
-    return reason_of(error)

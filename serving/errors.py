@@ -12,6 +12,7 @@
     │   ├── TooManyFiles 400          batches/files.py: a tenant's files
     │   ├── FileInUse 400             batches/files.py: a batch reads it
     │   ├── OperationNotSupported 400 the deployment's model does something else
+    │   ├── ContentFiltered 400       a guard, or an endpoint's own filter, refuses the prompt
     │   ├── BodyTooLarge 413
     │   └── ExtraParameter 422        Azure AI Model Inference: a parameter that API does not know
     ├── InvalidKey 401                the caller must change the credential
@@ -39,8 +40,12 @@
     ├── QuotasUnavailable 503         tenants/quotas.py: Redis is away, and the server is set to refuse then
     ├── AuditUnavailable 503          tenants/audit.py: nothing may be served that is not audited
     ├── IdentityUnavailable 503       tenants/issuer_keys.py: an identity provider's keys cannot be had
+    ├── GuardUnavailable 503          guards/guard.py: a content filter is away that must not be
     └── EngineError 5xx               the caller may try again
         ├── EngineUnavailable 503     nobody took the request: nothing was generated, safe to repeat
+        │   ├── EngineMisconfigured 503   engines/refusals.py: an endpoint refuses our credential
+        │   └── NotTaken 503          engines/reading.py: another replica may be asked; not seen by callers
+        ├── EngineBusy 429            engines/refusals.py: an endpoint's own limit
         ├── EngineTimeout 504         accepted, but no first token in time
         └── EngineFailed 502          broke while answering
 
@@ -48,6 +53,7 @@ Messages are written here or by us where the error is raised. They never quote t
 ends up in somebody's log (https://github.com/vllm-project/vllm/pull/29160 is one such scar).
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -100,6 +106,26 @@ class ContextTooLong(InvalidRequest):
 
 class OperationNotSupported(InvalidRequest):
     code = "operation_not_supported"
+
+
+class ContentFiltered(InvalidRequest):
+    """The prompt was refused for what it says. results: what was found, by Azure's categories; never of the text."""
+
+    code = "content_filter"
+    default_message = (
+        "The response was filtered due to the prompt triggering this deployment's content management policy. Please "
+        "modify your prompt and retry."
+    )
+
+    def __init__(self, results: Mapping[str, object] | None = None) -> None:
+        super().__init__(param="prompt")
+        self.results = results or {}
+
+    def azure_body(self) -> dict[str, object]:
+        """azure-wire-format, 1.5: the key inside innererror is singular, `type` is null."""
+        inner = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": dict(self.results)}
+        error = {"message": self.message, "type": None, "param": self.param, "code": self.code}
+        return {"error": {**error, "status": self.status, "innererror": inner}}
 
 
 class BodyTooLarge(InvalidRequest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from typing import Protocol
@@ -33,6 +34,7 @@ class Sealer:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
+        self._cipher = functools.lru_cache(maxsize=1024)(self._derived)
 
     def seal(self, text: bytes, *, tenant: str, place: str) -> bytes:
         nonce = os.urandom(_NONCE)  # random: fewer than 2**32 texts a tenant (NIST SP 800-38D, 8.3)
@@ -44,6 +46,6 @@ class Sealer:
         except (InvalidTag, ValueError):
             raise Unsealable(place) from None
 
-    def _cipher(self, tenant: str) -> AESGCM:
+    def _derived(self, tenant: str) -> AESGCM:
         salt = hashlib.sha256(tenant.encode()).digest()
         return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"clinserve content").derive(self._secret))

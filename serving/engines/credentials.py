@@ -1,10 +1,10 @@
-"""How an engine signs in at its endpoint. Who issues tokens is not known here: serving/azure_tokens.py is one who does."""
+"""How an engine signs in at its endpoint. Tokens come from a source, such as serving/azure_tokens.py."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +18,7 @@ _RETRY_AFTER = 5.0
 
 
 class Credential(Protocol):
-    async def headers(self) -> Mapping[str, str]:
+    async def headers(self) -> dict[str, str]:
         """What a request carries. Raises EngineUnavailable when it cannot be had in time; quotes no secret."""
         ...
 
@@ -28,7 +28,7 @@ class Credential(Protocol):
 class NoCredential:
     """For an endpoint that asks for none."""
 
-    async def headers(self) -> Mapping[str, str]:
+    async def headers(self) -> dict[str, str]:
         return {}
 
     def close(self) -> None: ...
@@ -46,7 +46,7 @@ class KeyCredential:
             raise ValueError("the endpoint's key has signs that no HTTP header can hold")
         self._headers = {header.lower(): f"Bearer {key}" if header.lower() == "authorization" else key}
 
-    async def headers(self) -> Mapping[str, str]:
+    async def headers(self) -> dict[str, str]:
         return self._headers
 
     def close(self) -> None: ...
@@ -94,11 +94,11 @@ class TokenCredential:
         self._seconds = seconds
         self._clock = clock
         self._on_failure = on_failure
-        self._headers: Mapping[str, str] = {}
+        self._headers: dict[str, str] = {}
         self._expires = self._renew_at = float("-inf")
         self._renewal: asyncio.Task[SignInFailed | None] | None = None
 
-    async def headers(self) -> Mapping[str, str]:
+    async def headers(self) -> dict[str, str]:
         now = self._clock()
         if now >= self._renew_at:
             if self._renewal is None or self._renewal.done():

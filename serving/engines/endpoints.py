@@ -76,7 +76,7 @@ class AzureAddress:
 
 
 def azure_base(url: str, deployment: str) -> str:
-    """A deployment's base, from a resource's address, a deployment's, or a whole "target URI" as Azure's portal shows."""
+    """A deployment's base, from a resource's address, a deployment's, or a whole "target URI" as Azure's portal has."""
     url = _OPERATION.sub("", url)
     return url if _DEPLOYMENTS in url else url.removesuffix("/openai") + _DEPLOYMENTS + quote(deployment, safe="")
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 INTERACTIVE, BATCH = 0, 10
+LANE_HEADER, BATCH_LANE = "x-clinserve-lane", "batch"
+"""With this the gateway marks lines of batches for our own replicas (deployments/lanes.py)."""
 Operation = Literal["chat", "completions", "embeddings"]
 
 

@@ -1,4 +1,4 @@
-"""An engine behind HTTP: a vLLM replica under Ray Serve, a bare vLLM, a NIM. Of the engines alone imports aiohttp.
+"""An engine behind HTTP: a vLLM replica under Ray Serve, a bare vLLM, a NIM, Azure OpenAI.
 
 aiohttp rather than httpx: httpx's pool costs grow with the square of concurrency (https://github.com/encode/httpx/issues/3215).
 """
@@ -8,60 +8,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Protocol
+from typing import NamedTuple
 
 import aiohttp
 
-from serving.engines.engine import EngineRequest, Tally
-from serving.errors import (
-    ContextTooLong,
-    EngineFailed,
-    EngineTimeout,
-    EngineUnavailable,
-    InvalidRequest,
-    ServingError,
-)
+from serving.engines.credentials import Credential, NoCredential
+from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, OpenAIAddress
+from serving.engines.engine import BATCH, BATCH_LANE, LANE_HEADER, EngineRequest, Tally
+from serving.engines.fields import Fields
+from serving.engines.reading import NotTaken, body, events, refusal
+from serving.engines.refusals import RETRY_AFTER, EngineMisconfigured
+from serving.errors import EngineTimeout, EngineUnavailable, InvalidRequest, ServingError
 from serving.protocol import sse
 
-_PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+__all__ = ["Endpoints", "FixedEndpoint", "HttpEngine"]
+
 _READY_SECONDS = 3.0
 _RECKON_SECONDS = 4.0
 _UNRECKONED = 4096
-_RETRY_AFTER = 2.0
-# vLLM's two wordings; the number is the only thing taken over from them.
-_TOO_LONG = re.compile(r"maximum context length (?:is|of) (\d+)|max_model_len=\D*(\d+)", re.IGNORECASE)
-_PARAM = re.compile(r"(?:body\.)?([a-z_]{1,40})")
-_ERROR_EVENT = b'data: {"error"'
-
-
-class Endpoints(Protocol):
-    """Where the replicas of one deployment are."""
-
-    async def pick(self) -> str:
-        """Base URL of a replica, up to and including /v1. Raises EngineUnavailable when there is none in time."""
-        ...
-
-
-class FixedEndpoint:
-    """One address, set in the configuration."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-
-    async def pick(self) -> str:
-        return self._url
+_TRIES = 3
+_PAUSE = 0.1
+"""Before a replica is asked again that has just not taken the request."""
 
 
 class HttpEngine:
     """An Engine that forwards to an OpenAI-compatible endpoint and hands its bytes on.
 
-    model: the name that the endpoint knows. headers: sent with every request (the internal secret, a key).
-    ours: the endpoint is one of our vLLM replicas, so each request carries its tenant's cache_salt, and the replica
-    tells what a request has cost (deployments/tallies.py). ready_path: answers 200 when the endpoint can serve; vLLM's
-    /v1/models does so even when its engine is dead. Times in seconds.
+    model: the name that the endpoint knows. headers: sent with every request (the internal secret). credential: signs
+    in. address: how its URLs are formed; ready_path is for OpenAI's kind: vLLM's /v1/models answers 200 even when its
+    engine is dead. fields: what the endpoint takes of a request.
+    ours: the endpoint is one of our vLLM replicas, so each request carries its tenant's cache_salt and its priority,
+    and the replica tells what a request has cost (deployments/tallies.py). What others send is put into our form first.
+    Times in seconds, each for one request with all its tries: first_token_timeout until a stream's first event,
+    idle_timeout between events, answer_timeout for an answer in one piece.
     """
 
     def __init__(
@@ -70,6 +51,9 @@ class HttpEngine:
         *,
         model: str,
         headers: Mapping[str, str] | None = None,
+        credential: Credential | None = None,
+        address: Address | None = None,
+        fields: Fields | None = None,
         ours: bool = False,
         ready_path: str = "/v1/models",
         connect_timeout: float = 3.0,
@@ -80,94 +64,109 @@ class HttpEngine:
         self._endpoints = endpoints
         self._model = model
         self._headers = dict(headers or {})
+        self._credential = credential or NoCredential()
+        self._address = address or OpenAIAddress(ready_path=ready_path)
+        self._fields = fields or Fields()
         self._ours = ours
-        self._ready_path = ready_path
-        self._connect_timeout = connect_timeout
         self._first_token_timeout = first_token_timeout
         self._idle_timeout = idle_timeout
         self._answer_timeout = answer_timeout
+        # No total: a stream may last. aiohttp watches silences with one timer; asyncio.timeout would cost 3 µs a token.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         self._session: aiohttp.ClientSession | None = None
         self._unfinished: OrderedDict[str, str] = OrderedDict()
         """Where requests were sent whose answers have not been read to their end, the oldest first."""
 
     async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
-        response = await self._send(request)
+        opened = await self._open(request)
         # close(), not release(): a connection that is dropped is what stops the work in the engine.
         try:
-            blocks = self._events(response) if request.stream else self._body(response)
-            async with contextlib.aclosing(blocks):
-                async for block in blocks:
+            async with contextlib.aclosing(opened.rest):
+                yield opened.first
+                async for block in opened.rest:
                     yield block
             self._unfinished.pop(request.request_id, None)
         finally:
-            response.close()
+            opened.response.close()
 
-    async def _send(self, request: EngineRequest) -> aiohttp.ClientResponse:
-        body = request.body | {"model": self._model}
-        if self._ours:
-            body["cache_salt"] = request.cache_salt
+    async def _open(self, request: EngineRequest) -> _Opened:
+        """The answer's first item. A replica that did not take the request is replaced, twice at most and only while
+        a first token could still come in time; what it may have begun is never asked for, so it is not charged.
+        """
+        payload = self._payload(request)
+        patience = self._first_token_timeout if request.stream else self._answer_timeout
+        loop = asyncio.get_running_loop()
+        last_try = loop.time() + self._first_token_timeout
+        tried: set[str] = set()
         try:
-            payload = json.dumps(body, allow_nan=False).encode()
+            async with asyncio.timeout(patience):
+                headers = await self._headers_of(request)
+                for _ in range(_TRIES):
+                    base = await self._endpoints.pick()
+                    if base in tried:
+                        await asyncio.sleep(_PAUSE)
+                    tried.add(base)
+                    self._remember(request.request_id, base)
+                    with contextlib.suppress(NotTaken):
+                        return await self._ask(base, request, payload, headers)
+                    if loop.time() > last_try:
+                        break
+                raise EngineUnavailable(retry_after=RETRY_AFTER)
+        except TimeoutError as error:
+            raise EngineTimeout(retry_after=RETRY_AFTER) from error
+        except ServingError as error:
+            if error.free:
+                self._unfinished.pop(request.request_id, None)
+            raise
+
+    def _payload(self, request: EngineRequest) -> bytes:
+        fields = self._fields.of(request.body) | {"model": self._model}
+        if self._ours:
+            fields["cache_salt"] = request.cache_salt
+            if request.priority:
+                fields["priority"] = request.priority
+        try:
+            return json.dumps(fields, allow_nan=False).encode()
         except ValueError:
             raise InvalidRequest("A number in the request is too large.") from None  # 1e999: JSON, but no float
-        headers = self._headers | {"content-type": "application/json", "x-request-id": request.request_id}
-        # aiohttp watches the socket with one timer; asyncio.timeout around every read would cost 3 µs a token.
-        silence = self._first_token_timeout if request.stream else self._answer_timeout
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=silence)
-        # A replica that has just gone is still in the routing table for a moment. Nothing was sent, so ask again.
-        for _ in range(2):
-            url = await self._endpoints.pick()
-            self._remember(request.request_id, url)
-            path = url + _PATHS[request.operation]
-            try:
-                response = await self._client().post(path, data=payload, headers=headers, timeout=timeout)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                self._unfinished.pop(request.request_id, None)
-                continue
-            except TimeoutError as error:
-                raise EngineTimeout(retry_after=_RETRY_AFTER) from error
-            except (aiohttp.ClientError, OSError) as error:
-                raise EngineUnavailable(retry_after=_RETRY_AFTER) from error
+
+    async def _headers_of(self, request: EngineRequest) -> dict[str, str]:
+        own = {"content-type": "application/json", "x-request-id": request.request_id}
+        if self._ours and request.priority >= BATCH:
+            own[LANE_HEADER] = BATCH_LANE
+        return self._headers | await self._credential.headers() | own
+
+    async def _ask(self, base: str, request: EngineRequest, payload: bytes, headers: Mapping[str, str]) -> _Opened:
+        """One try. Raises NotTaken, where another replica may be asked, and the ServingErrors of `answer`."""
+        try:
+            response = await self._client().post(
+                self._address.of(base, request.operation),
+                data=payload,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,  # it would take our credential to another host
+            )
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as error:
+            raise EngineMisconfigured from error
+        except (aiohttp.ClientConnectionError, aiohttp.ConnectionTimeoutError, OSError) as error:
+            # Not reached, or dropped before it began to answer: a replica that goes is in the table for a moment more.
+            raise NotTaken from error
+        except aiohttp.ClientError as error:
+            raise EngineUnavailable(retry_after=RETRY_AFTER) from error
+        try:
             if response.status != 200:
-                self._unfinished.pop(request.request_id, None)
-                raise await _refusal(response)
-            return response
-        raise EngineUnavailable(retry_after=_RETRY_AFTER)
+                raise NotTaken if response.status == 503 and self._ours else await refusal(response, ours=self._ours)
+            blocks = self._blocks(response, request)
+            return _Opened(response, await anext(blocks), blocks)
+        except BaseException:
+            response.close()
+            raise
 
-    async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
-        """Whole events as they come. The stream must end with [DONE]; anything else is a failure, not an end."""
-        cutter, read, started, done = sse.EventCutter(), response.content.readany, False, False
-        try:
-            while data := await read():
-                block = cutter.feed(data)
-                if not block:
-                    continue
-                # Quotes inside the model's text are escaped, so this can only be the envelope's own key.
-                if _ERROR_EVENT in block:
-                    yield_before, _, event = block.partition(_ERROR_EVENT)
-                    if yield_before:
-                        yield yield_before
-                    raise _failure_in(_ERROR_EVENT + event, started=started or bool(yield_before))
-                if not started:
-                    started = True
-                    _watch(response, self._idle_timeout)
-                done = block.endswith(sse.DONE)
-                yield block
-        except TimeoutError as error:
-            raise (EngineFailed() if started else EngineTimeout(retry_after=_RETRY_AFTER)) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise (EngineFailed() if started else EngineUnavailable(retry_after=_RETRY_AFTER)) from error
-        if not done:
-            raise EngineFailed() if started else EngineUnavailable(retry_after=_RETRY_AFTER)
-
-    async def _body(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
-        try:
-            yield await response.read()
-        except TimeoutError as error:
-            raise EngineTimeout(retry_after=_RETRY_AFTER) from error
-        except (aiohttp.ClientError, OSError) as error:
-            # Nothing has reached the client: it may repeat, so this is "unavailable", not "failed".
-            raise EngineUnavailable(retry_after=_RETRY_AFTER) from error
+    def _blocks(self, response: aiohttp.ClientResponse, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        if not request.stream:
+            return body(response, ours=self._ours)
+        cutter = sse.EventCutter() if self._ours else sse.ForeignEventCutter(request.body.get("n") or 1)
+        return events(response, cutter, idle_timeout=self._idle_timeout, ours=self._ours)
 
     def _remember(self, request_id: str, url: str) -> None:
         if not self._ours:
@@ -191,13 +190,19 @@ class HttpEngine:
     async def ready(self) -> bool:
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                url = (await self._endpoints.pick()).removesuffix("/v1") + self._ready_path
-                async with self._client().get(url, headers=self._headers) as response:
-                    return response.status == 200
+                url = self._address.ready(await self._endpoints.pick())
+                headers = self._headers | await self._credential.headers()
+                async with self._client().get(url, headers=headers, allow_redirects=False) as response:
+                    return self._says_ready(response.status)
         except (TimeoutError, ServingError, aiohttp.ClientError, OSError):
             return False
 
+    def _says_ready(self, status: int) -> bool:
+        # Not every endpoint has a list of models, and one that is at its limit is up.
+        return status == 200 if self._ours else status in (200, 404, 405, 429)
+
     async def close(self) -> None:
+        self._credential.close()
         if self._session is not None:
             await self._session.close()
 
@@ -214,56 +219,7 @@ class HttpEngine:
         return self._session
 
 
-def _watch(response: aiohttp.ClientResponse, silence: float) -> None:
-    """From now on a silence of so many seconds breaks the stream."""
-    if response.connection is not None and response.connection.protocol is not None:
-        response.connection.protocol.read_timeout = silence
-        response.connection.protocol.start_timeout()  # also of the silence that has begun
-
-
-async def _refusal(response: aiohttp.ClientResponse) -> ServingError:
-    """What an engine's error status means to a caller. Its own text is not passed on: it may quote the request."""
-    async with response:
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
-                detail = _detail(json.loads(await response.read()))
-        except (TimeoutError, ValueError, aiohttp.ClientError, OSError):
-            detail = {}
-    return _translate(response.status, detail)
-
-
-def _failure_in(event: bytes, *, started: bool) -> ServingError:
-    if started:
-        return EngineFailed()
-    try:
-        detail = _detail(sse.payload_of(next(sse.events_in(event))))
-    except (ValueError, StopIteration):
-        detail = {}
-    status = detail.get("code")
-    return _translate(status if isinstance(status, int) else 500, detail)
-
-
-def _translate(status: int, detail: Mapping[str, Any]) -> ServingError:
-    message, place = str(detail.get("message", "")), _PARAM.match(str(detail.get("param") or ""))
-    param = place[1] if place else None  # the field only: below it, names may be the caller's own
-    if 400 <= status < 500 and (too_long := _TOO_LONG.search(message)):
-        # Clients look for this wording (azure-wire-format, 1.3).
-        return ContextTooLong(
-            f"This model's maximum context length is {too_long[1] or too_long[2]} tokens. "
-            "Shorten the prompt or ask for fewer tokens.",
-            param="messages" if param == "input_tokens" else param,
-        )
-    if status in (400, 413, 422):
-        what = (
-            "its JSON schema is not valid or uses a keyword that is not supported"
-            if "rammar" in message
-            else "a value is not valid"
-        )
-        where = f" Look at '{param}'." if param else ""
-        return InvalidRequest(f"The model cannot take this request because {what}.{where}", param=param)
-    return EngineUnavailable(retry_after=_RETRY_AFTER)
-
-
-def _detail(body: object) -> dict[str, Any]:
-    error = body.get("error", body) if isinstance(body, dict) else None
-    return error if isinstance(error, dict) else {}
+class _Opened(NamedTuple):
+    response: aiohttp.ClientResponse
+    first: bytes
+    rest: AsyncGenerator[bytes, None]

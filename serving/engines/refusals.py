@@ -2,7 +2,7 @@
 
 EngineBusy 429               the endpoint's own limit; EngineError and TooManyRequests
 EngineMisconfigured 503      it refuses our credential or address: the operator's to mend; EngineUnavailable
-ContentFilteredUpstream 400  its content filter refuses the prompt; InvalidRequest
+ContentFiltered 400          its content filter refuses the prompt; InvalidRequest
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving.errors import (
+    ContentFiltered,
     ContextTooLong,
     EngineError,
     EngineTimeout,
@@ -66,33 +67,6 @@ class EngineMisconfigured(EngineUnavailable):
         super().__init__(message, param=param, retry_after=retry_after)
 
 
-class ContentFilteredUpstream(InvalidRequest):
-    """result: categories of Azure's closed set, each with booleans and a severity (azure-wire-format, 1.5 and 6)."""
-
-    code = "content_filter"
-    default_message = (
-        "The response was filtered due to the prompt triggering the content management policy of the model's endpoint. "
-        "Please modify your prompt and retry."
-    )
-
-    def __init__(self, message: str = "", *, result: Mapping[str, Mapping[str, object]] | None = None) -> None:
-        super().__init__(message, param="prompt")
-        self.result = dict(result or {})
-
-    def azure_body(self) -> dict[str, object]:
-        inner = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": self.result}
-        return {
-            "error": {
-                "message": self.message,
-                "type": None,
-                "param": self.param,
-                "code": self.code,
-                "status": self.status,
-                "innererror": inner,
-            }
-        }
-
-
 def translated(
     status: int, detail: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, ours: bool = False
 ) -> ServingError:
@@ -128,7 +102,7 @@ def detail_of(body: object) -> dict[str, Any]:
 def _invalid(detail: Mapping[str, Any]) -> InvalidRequest:
     code = detail.get("code")
     if code == "content_filter":
-        return ContentFilteredUpstream(result=_filter_result(detail))
+        return ContentFiltered(_filter_result(detail))
     if code == "OperationNotSupported":
         return OperationNotSupported("The model does not do what this operation asks for.", param="model")
     what = (

@@ -78,7 +78,8 @@ class ForeignEventCutter:
 
     def end(self) -> bytes:
         """What is still to come when the bytes have ended well: an event without its blank line, a missing `[DONE]`."""
-        last, self._rest = self._rewritten(self._rest.replace(b"\r", b"\n")), b""
+        last, self._rest = self._rest.replace(b"\r", b"\n"), b""
+        last = self._rewritten(last) if _is_whole(last) else b""
         if self._done or self._unfinished > 0:
             return last
         self._done = True
@@ -87,7 +88,7 @@ class ForeignEventCutter:
     def _rewritten(self, event: bytes) -> bytes:
         if self._done:
             return b""
-        body = b" ".join([line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")])
+        body = _data_of(event)
         if not body:
             return b""
         if body.startswith(b"[DONE]"):
@@ -98,6 +99,19 @@ class ForeignEventCutter:
         if _FINISHED(body):
             self._unfinished -= 1
         return b"data: " + body + END
+
+
+def _data_of(event: bytes) -> bytes:
+    return b" ".join([line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")])
+
+
+def _is_whole(event: bytes) -> bool:
+    """Has an event without its blank line come to its end? Else it was cut off."""
+    data = _data_of(event)
+    try:
+        return data.startswith(b"[DONE]") or isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
 
 
 def _error_in(body: bytes) -> dict[str, Any] | None:

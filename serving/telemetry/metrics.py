@@ -27,6 +27,8 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
+    "guard_decisions",
+    "breaker_changes",
     "lost_records", "reckonings", "spills", "batch_lines",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
@@ -39,6 +41,8 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "unwritten_audit_records": ("Requests served although the audit log could not be written.", []),
     "spills": ("Requests that one deployment could not take and another was asked for.", ["deployment", "to"]),
     "batch_lines": ("Lines of batches by what became of them: completed or failed.", ["result"]),
+    "guard_decisions": ("What guards said of requests.", ["deployment", "guard", "stage", "decision"]),
+    "breaker_changes": ("Circuit breakers of endpoints by the state that they changed to.", ["deployment", "state"]),
     "lost_records": ("Records of usage or audit that could neither be written nor kept.", ["book"]),
     "reckonings": ("Answers that ended early, by who said what they cost: the engine, or an estimate.", ["by"]),
 }

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from aiohttp import web
 
+from serving.deployments.environment import free_ports
 from serving.engines.echo import EchoEngine
-from serving.engines.engine import EngineRequest
+from serving.engines.engine import EngineRequest, Operation
 from serving.errors import ServingError
 
 Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -23,6 +24,7 @@ class OpenAIStub:
     """A running stub. left: how many clients went away in the middle of an answer."""
 
     url: str
+    paths: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     left: int = 0
@@ -34,6 +36,7 @@ async def stub(script: Script) -> AsyncIterator[OpenAIStub]:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         running.headers.append({name.lower(): value for name, value in request.headers.items()})
+        running.paths.append(request.path_qs)
         if request.method == "GET":
             return web.json_response({"data": []})
         running.bodies.append(await request.json())
@@ -56,6 +59,12 @@ async def stub(script: Script) -> AsyncIterator[OpenAIStub]:
         await runner.cleanup()
 
 
+def operation_at(path: str) -> Operation:
+    if path.endswith("/embeddings"):
+        return "embeddings"
+    return "chat" if path.endswith("/chat/completions") else "completions"
+
+
 def echoing(engine: EchoEngine) -> Script:
     """What vLLM would do, with this engine in its place."""
 
@@ -63,7 +72,7 @@ def echoing(engine: EchoEngine) -> Script:
         body = await request.json()
         blocks = engine.answer(
             EngineRequest(
-                operation="chat" if request.path.endswith("/chat/completions") else "completions",
+                operation=operation_at(request.path),
                 body=body,
                 stream=bool(body.get("stream")),
                 request_id=request.headers["x-request-id"],
@@ -104,11 +113,42 @@ def writing(*pieces: bytes, gap: float = 0.0, then: Literal["end", "drop", "hang
     return answer
 
 
-def refusing(status: int, body: object) -> Script:
+def refusing(status: int, body: object, **headers: str) -> Script:
+    """headers: with _ for -."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+
     async def answer(request: web.Request) -> web.StreamResponse:
-        return web.json_response(body, status=status) if isinstance(body, dict) else web.Response(status=status)
+        if not isinstance(body, dict):
+            return web.Response(status=status, headers=sent)
+        return web.json_response(body, status=status, headers=sent)
 
     return answer
+
+
+def dropping() -> Script:
+    """Take the request and drop the connection without a byte."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    return answer
+
+
+class Moving:
+    """Endpoints that name one address after the other, as when a replica has just gone."""
+
+    def __init__(self, *urls: str) -> None:
+        self.urls, self.asked = urls, 0
+
+    async def pick(self) -> str:
+        self.asked += 1
+        return self.urls[min(self.asked, len(self.urls)) - 1]
+
+
+def nobody() -> str:
+    return f"http://127.0.0.1:{free_ports(1)[0]}/v1"
 
 
 def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from serving.engines.breaker import BreakingEngine
+from serving.engines.credentials import KeyCredential
 from serving.engines.echo import EchoEngine, PlannedFailure
+from serving.engines.endpoints import addressed
 from serving.engines.engine import Engine, EngineRequest
 from serving.engines.http import FixedEndpoint, HttpEngine
 from serving.errors import ContextTooLong, EngineFailed, EngineUnavailable
+from tests.engines.azure_stub import KEY, VERSION, azurely
 from tests.engines.openai_stub import echoing, stub
 from tests.local import DONE, Tree, chat, events, eventually, text_of
 
@@ -33,16 +37,25 @@ class Subject:
     works: EchoEngine
 
 
-@pytest.fixture(params=["echo", "http"])
+@pytest.fixture(params=["echo", "ours", "foreign", "azure", "breaking"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     works = EchoEngine(max_model_len=50, failures=FAILURES)
     if request.param == "echo":
         yield Subject(works, works)
-        return
-    async with stub(echoing(works)) as running:
-        engine = HttpEngine(FixedEndpoint(running.url), model="echo")
-        yield Subject(engine, works)
-        await engine.close()
+    elif request.param == "breaking":
+        yield Subject(BreakingEngine(works), works)
+    elif request.param == "azure":
+        async with stub(azurely(works)) as running:
+            endpoints, address = addressed(running.url[:-3], model="gpt there", api_version=VERSION)
+            credential = KeyCredential(KEY, header="api-key")
+            engine = HttpEngine(endpoints, model="gpt there", address=address, credential=credential)
+            yield Subject(engine, works)
+            await engine.close()
+    else:
+        async with stub(echoing(works)) as running:
+            engine = HttpEngine(FixedEndpoint(running.url), model="echo", ours=request.param == "ours")
+            yield Subject(engine, works)
+            await engine.close()
 
 
 def a_chat(text: str = "one two three", *, stream: bool = True, **fields: Any) -> EngineRequest:
@@ -82,6 +95,14 @@ async def test_a_completion_continues_its_prompt(subject: Subject, stream: bool)
     answer = b"".join(await read(subject.engine, request))
     payloads = events(answer)[:-1] if stream else [json.loads(answer)]
     assert "".join(choice["text"] for payload in payloads for choice in payload["choices"]) == "one two"
+
+
+async def test_embeddings_are_one_json_object_with_a_vector_for_each_input_and_usage(subject: Subject) -> None:
+    body = {"model": "echo", "input": ["one two", "three"]}
+    (item,) = await read(subject.engine, replace(a_chat(stream=False), operation="embeddings", body=body))
+    answer = json.loads(item)
+    assert [vector["index"] for vector in answer["data"]] == [0, 1]
+    assert answer["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
 @pytest.mark.parametrize("fields", [{"max_tokens": 2}, {"max_completion_tokens": 2}])

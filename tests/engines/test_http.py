@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from serving.deployments.environment import free_ports
-from serving.engines.engine import EngineRequest
+from serving.engines.credentials import KeyCredential
+from serving.engines.engine import BATCH, INTERACTIVE, EngineRequest
+from serving.engines.fields import VLLM_ONLY, Fields
 from serving.engines.http import FixedEndpoint, HttpEngine
+from serving.engines.refusals import EngineMisconfigured
 from serving.errors import (
     ContextTooLong,
     EngineFailed,
@@ -23,8 +25,8 @@ from serving.errors import (
     InvalidRequest,
     ServingError,
 )
-from tests.engines.openai_stub import OpenAIStub, Script, error_body, refusing, stub, writing
-from tests.local import DONE, ROLE, USAGE, WHOLE, chat, event, eventually, word
+from tests.engines.openai_stub import OpenAIStub, Script, error_body, nobody, refusing, stub, writing
+from tests.local import DONE, ROLE, USAGE, WHOLE, Tree, chat, event, eventually, word
 
 CANARY = "Zebulon-Quackenbush-19470231"
 ERROR = event(**error_body(500, CANARY))
@@ -127,37 +129,6 @@ async def test_a_whole_answer_has_a_patience_of_its_own() -> None:
     assert isinstance(error, EngineTimeout)
 
 
-class Moving:
-    """Endpoints that name one address after the other, as when a replica has just gone."""
-
-    def __init__(self, *urls: str) -> None:
-        self.urls, self.asked = urls, 0
-
-    async def pick(self) -> str:
-        self.asked += 1
-        return self.urls[min(self.asked, len(self.urls)) - 1]
-
-
-def nobody() -> str:
-    return f"http://127.0.0.1:{free_ports(1)[0]}/v1"
-
-
-async def test_a_replica_that_is_gone_is_unavailable_after_asking_for_another_once() -> None:
-    endpoints = Moving(nobody())
-    engine = HttpEngine(endpoints, model="m")
-    with pytest.raises(EngineUnavailable) as failed:
-        await anext(engine.answer(a_chat()))
-    await engine.close()
-    assert endpoints.asked == 2 and failed.value.retry_after
-
-
-async def test_a_replica_that_is_gone_is_replaced_by_the_next() -> None:
-    async with stub(writing(ROLE + DONE)) as running:
-        engine = HttpEngine(Moving(nobody(), running.url), model="m")
-        assert [item async for item in engine.answer(a_chat())] == [ROLE + DONE]
-        await engine.close()
-
-
 async def test_a_replica_that_takes_no_connection_was_never_asked_so_it_is_unavailable() -> None:
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
@@ -205,10 +176,10 @@ async def test_a_schema_that_the_engine_cannot_compile_is_told_as_such() -> None
     assert isinstance(error, InvalidRequest) and "JSON schema" in error.message and CANARY not in error.message
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 408, 429, 500, 502, 503])
+@pytest.mark.parametrize("status", [401, 403, 404, 408, 409, 500, 502, 503])
 @pytest.mark.parametrize("body", [error_body(500, CANARY), None, {"detail": CANARY}, {"error": CANARY}])
-async def test_any_other_status_is_unavailable_and_not_the_clients_fault(status: int, body: Any) -> None:
-    _, error = await read(refusing(status, body), a_chat(stream=False))
+async def test_any_other_status_of_a_replica_is_unavailable_and_not_the_clients_fault(status: int, body: Any) -> None:
+    _, error = await read(refusing(status, body), a_chat(stream=False), ours=True)
     assert type(error) is EngineUnavailable and CANARY not in error.message and error.retry_after
 
 
@@ -228,11 +199,40 @@ async def test_only_vllm_gets_the_tenants_namespace(ours: bool) -> None:
     assert running.bodies[0].get("cache_salt") == ("salt" if ours else None)
 
 
-async def test_completions_go_to_their_own_path() -> None:
+@pytest.mark.parametrize(
+    ("operation", "body"), [("completions", {"prompt": "x"}), ("embeddings", {"input": ["x", "y"]})]
+)
+async def test_each_operation_goes_to_its_own_path(operation: Any, body: Tree) -> None:
     async with engine_on(writing(WHOLE)) as (engine, running):
-        request = replace(a_chat(stream=False), operation="completions", body={"prompt": "x"})
+        request = replace(a_chat(stream=False), operation=operation, body=body)
         assert [item async for item in engine.answer(request)] == [WHOLE]
-    assert running.bodies == [{"prompt": "x", "model": "model-there"}]
+    assert running.bodies == [body | {"model": "model-there"}] and running.paths == [f"/v1/{operation}"]
+
+
+@pytest.mark.parametrize(("priority", "lane"), [(BATCH, "batch"), (5, None), (INTERACTIVE, None), (-5, None)])
+async def test_only_our_replicas_are_told_what_goes_first(priority: int, lane: str | None) -> None:
+    request = replace(a_chat(stream=False), priority=priority)
+    for ours in (True, False):
+        async with engine_on(writing(WHOLE), ours=ours) as (engine, running):
+            assert [item async for item in engine.answer(request)] == [WHOLE]
+        assert running.bodies[0].get("priority", 0) == (priority if ours else 0)
+        assert running.headers[0].get("x-clinserve-lane") == (lane if ours else None)
+    assert "priority" not in running.bodies[0]
+
+
+async def test_an_endpoint_gets_only_the_fields_it_takes() -> None:
+    fields = Fields(drop=VLLM_ONLY, rename={"max_tokens": "max_completion_tokens"})
+    async with engine_on(writing(WHOLE), fields=fields) as (engine, running):
+        request = a_chat(stream=False, top_k=5, min_p=0.1, max_tokens=7, seed=1)
+        assert [item async for item in engine.answer(request)] == [WHOLE]
+    assert running.bodies == [chat(stream=False, seed=1, max_completion_tokens=7) | {"model": "model-there"}]
+
+
+async def test_a_redirect_is_not_followed_with_our_credential() -> None:
+    async with stub(writing(WHOLE)) as elsewhere:
+        options = {"credential": KeyCredential("k", header="api-key")}
+        _, error = await read(refusing(307, None, location=elsewhere.url), a_chat(stream=False), **options)
+    assert isinstance(error, EngineMisconfigured) and elsewhere.headers == []
 
 
 async def test_a_number_that_json_cannot_hold_is_refused_before_it_is_sent() -> None:
@@ -269,7 +269,3 @@ async def test_it_is_not_ready_when_nobody_listens() -> None:
     engine = HttpEngine(FixedEndpoint(nobody()), model="m")
     assert not await engine.ready()
     await engine.close()
-
-
-async def test_a_url_may_end_with_a_slash() -> None:
-    assert await FixedEndpoint("http://host/v1/").pick() == "http://host/v1"

@@ -1,0 +1,183 @@
+"""The assembly's part for what answers: a deployment's engine, how it signs in where it runs, what guards it.
+
+settings ─┬─ vLLM under Ray: where its replicas are ─┐
+          ├─ an endpoint: address, credential, breaker ─┼─ Engine ── guards around it, if it has any
+          └─ echo ──────────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Mapping
+
+from serving import settings as config
+from serving.azure_tokens import EntraTokens
+from serving.deployments.naming import SECRET_HEADER
+from serving.engines.breaker import BreakingEngine
+from serving.engines.credentials import Credential, KeyCredential, NoCredential, TokenCredential
+from serving.engines.echo import EchoEngine, PlannedFailure
+from serving.engines.endpoints import Endpoints, addressed
+from serving.engines.engine import Engine
+from serving.engines.fields import VLLM_ONLY, Fields
+from serving.engines.http import HttpEngine
+from serving.guards.blocklist import BadBlocklist, Blocklist, lines_of
+from serving.guards.categories import DEFAULT_THRESHOLDS, Analysis, ContentSafety, OpenAIModeration
+from serving.guards.guard import Guard
+from serving.guards.guarded import GuardedEngine
+from serving.guards.identifiers import IDENTIFIERS
+from serving.guards.moderation import ModerationGuard
+from serving.guards.pii import PiiGuard
+from serving.secrets import Secrets
+from serving.settings import Settings, SettingsError
+from serving.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+def build_engines(
+    settings: Settings, endpoints_of: Callable[[str], Endpoints], secrets: Secrets, metrics: Metrics
+) -> dict[str, Engine]:
+    """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its vLLM replicas are.
+
+    Raises SettingsError for what only shows when it is used: a list that cannot be read, a variable that is not set.
+    """
+    guards = {guard.name: build_guard(guard) for guard in settings.guards}
+    engines: dict[str, Engine] = {}
+    for deployment in settings.deployments:
+        engine = build_engine(deployment, settings, endpoints_of, secrets, metrics)
+        if deployment.guards:
+            engine = GuardedEngine(
+                engine,
+                [guards[name] for name in deployment.guards],
+                on_decision=functools.partial(metrics.noted, "guard_decisions", deployment.name),
+            )
+        engines[deployment.name] = engine
+    return engines
+
+
+def build_engine(
+    deployment: config.Deployment,
+    settings: Settings,
+    endpoints_of: Callable[[str], Endpoints],
+    secrets: Secrets,
+    metrics: Metrics,
+) -> Engine:
+    engine = deployment.engine
+    http = functools.partial(
+        HttpEngine,
+        first_token_timeout=settings.server.first_token_timeout,
+        idle_timeout=settings.server.idle_timeout,
+        answer_timeout=settings.server.answer_timeout,
+    )
+    if isinstance(engine, config.VllmEngine):
+        return http(
+            endpoints_of(deployment.name),
+            model=deployment.name,
+            headers={SECRET_HEADER: secrets.engine},
+            ours=True,
+            ready_path="/health",
+        )
+    if isinstance(engine, config.HttpEngine):
+        model = engine.model or deployment.name
+        endpoint, address = addressed(engine.url, model=model, api_version=engine.api_version)
+        takes_extensions = not engine.is_azure if engine.vllm_fields is None else engine.vllm_fields
+        return BreakingEngine(
+            http(
+                endpoint,
+                model=model,
+                address=address,
+                credential=_credential(deployment.name, engine, os.environ),
+                fields=Fields(drop=() if takes_extensions else VLLM_ONLY, rename=engine.rename),
+            ),
+            **engine.breaker.model_dump(),
+            on_change=functools.partial(metrics.noted, "breaker_changes", deployment.name),
+        )
+    return EchoEngine(
+        first_token=engine.first_token,
+        inter_token=engine.inter_token,
+        max_model_len=engine.max_model_len,
+        failures=[PlannedFailure(f.when, f.action, f.after) for f in engine.failures],
+    )
+
+
+def _credential(deployment: str, engine: config.HttpEngine, environ: Mapping[str, str]) -> Credential:
+    if engine.entra:
+        return TokenCredential(
+            EntraTokens(scope=engine.entra_scope),
+            on_failure=lambda reason: _log.warning("deployment %s: Entra ID: %s", deployment, reason),
+        )
+    if engine.key_env is None:
+        return NoCredential()
+    header = engine.key_header or ("api-key" if engine.api_version else "authorization")
+    try:
+        return KeyCredential(_key_in(engine.key_env, environ), header=header)
+    except ValueError as error:
+        raise SettingsError(f"deployment '{deployment}': {engine.key_env}: {error}") from None
+
+
+def _key_in(variable: str, environ: Mapping[str, str]) -> str:
+    key = environ.get(variable, "").strip()
+    if not key:
+        raise ValueError("is empty or not set; it must hold the key")
+    return key
+
+
+def build_guard(guard: config.Guard) -> Guard:
+    """Raises SettingsError."""
+    stages = frozenset(guard.stages)
+    if isinstance(guard, config.BlocklistGuard):
+        terms = [*guard.terms]
+        patterns = [(f"pattern {number}", pattern) for number, pattern in enumerate(guard.patterns, start=1)]
+        try:
+            if guard.terms_file:
+                terms += [entry for _, entry in lines_of(guard.terms_file)]
+            if guard.patterns_file:
+                patterns += lines_of(guard.patterns_file)
+            return Blocklist(
+                guard.name, terms=terms, patterns=patterns, mode=guard.mode, stages=stages, window=guard.window
+            )
+        except BadBlocklist as error:
+            raise SettingsError(f"guards: {error}") from None
+    if isinstance(guard, config.PiiGuard):
+        return PiiGuard(
+            guard.name,
+            kinds=guard.kinds or tuple(IDENTIFIERS),
+            record_prefixes=guard.record_prefixes,
+            mode=guard.mode,
+            stages=stages,
+        )
+    return ModerationGuard(
+        guard.name,
+        url=guard.url,
+        analysis=_analysis(guard),
+        headers=_moderation_headers(guard, os.environ),
+        mode=guard.mode,
+        stages=stages,
+        timeout=guard.timeout,
+        concurrency=guard.concurrency,
+        step=guard.step,
+        when_away=guard.when_away,
+    )
+
+
+def _analysis(guard: config.ModerationGuard) -> Analysis:
+    thresholds = guard.thresholds or DEFAULT_THRESHOLDS
+    return (
+        ContentSafety(thresholds)
+        if guard.service == "content_safety"
+        else OpenAIModeration(thresholds, model=guard.model)
+    )
+
+
+def _moderation_headers(guard: config.ModerationGuard, environ: Mapping[str, str]) -> dict[str, str]:
+    if guard.key_env is None:
+        return {}
+    try:
+        key = _key_in(guard.key_env, environ)
+    except ValueError as error:
+        raise SettingsError(f"guards: '{guard.name}': {guard.key_env}: {error}") from None
+    return (
+        {"ocp-apim-subscription-key": key} if guard.service == "content_safety" else {"authorization": f"Bearer {key}"}
+    )

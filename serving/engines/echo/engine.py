@@ -1,0 +1,130 @@
+"""The echo engine's time: when each token comes, what fails and when, what an answer that ends early has cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from serving.engines.echo.answers import Answer, Line
+from serving.engines.echo.embeddings import embeddings
+from serving.engines.echo.prompts import answer_to, called_in, prompts_of, tokens_of
+from serving.engines.engine import EngineRequest, Tally
+from serving.errors import ContextTooLong, EngineFailed, EngineUnavailable
+
+_UNRECKONED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFailure:
+    """when: text in the last message that triggers it, "" for every request. after: tokens before it happens."""
+
+    when: str
+    action: Literal["refuse", "die", "stall"]
+    after: int = 0
+
+
+class EchoEngine:
+    """An Engine. first_token and inter_token in seconds; `running` is the number of answers in progress."""
+
+    def __init__(
+        self,
+        *,
+        first_token: float = 0.0,
+        inter_token: float = 0.0,
+        max_model_len: int = 4096,
+        failures: Sequence[PlannedFailure] = (),
+    ) -> None:
+        self._first_token = first_token
+        self._inter_token = inter_token
+        self._max_model_len = max_model_len
+        self._failures = failures
+        self._ended_early: OrderedDict[str, Tally] = OrderedDict()
+        self.running = 0
+
+    async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        prompts = prompts_of(request)
+        failure = next((f for f in self._failures if any(f.when in prompt for prompt in prompts)), None)
+        if failure and failure.action == "refuse":
+            raise EngineUnavailable(retry_after=1.0)
+        if request.operation == "embeddings":
+            yield await self._embeddings(request, prompts, failure)
+            return
+        answer = self._answer_to(request, prompts)
+        self.running += 1
+        generated = 0
+        try:
+            await asyncio.sleep(self._first_token)
+            lead = answer.lead()
+            for position in range(answer.steps):
+                if failure and position == failure.after:
+                    await self._fail(failure)
+                if position:
+                    await asyncio.sleep(self._inter_token)
+                generated = position + 1
+                if request.stream:
+                    yield lead + answer.event(position)
+                    lead = b""
+            yield lead + answer.end() if request.stream else answer.whole()
+        except BaseException:
+            self._note(answer, generated)
+            raise
+        finally:
+            self.running -= 1
+
+    async def _embeddings(self, request: EngineRequest, inputs: Sequence[str], failure: PlannedFailure | None) -> bytes:
+        counts = [max(1, len(tokens_of(text))) for text in inputs]
+        self._check_length(max(counts), 0, "input")
+        self.running += 1
+        try:
+            await asyncio.sleep(self._first_token)
+            if failure:
+                await self._fail(PlannedFailure(failure.when, failure.action))
+            return embeddings(request, list(inputs), sum(counts))
+        finally:
+            self.running -= 1
+
+    def _answer_to(self, request: EngineRequest, prompts: Sequence[str]) -> Answer:
+        call, echoed, lines = called_in(request), request.operation == "completions" and request.body.get("echo"), []
+        for text in prompts:
+            prompt, answer = tokens_of(text), answer_to(text, request) if call is None else call[1]
+            tokens = tokens_of(" " + answer if echoed and prompt else answer)
+            limit = request.body.get("max_completion_tokens")
+            limit = request.body.get("max_tokens") if limit is None else limit
+            limit = len(tokens) if limit is None else limit
+            self._check_length(max(1, len(prompt)), limit, "messages" if request.operation == "chat" else "prompt")
+            finish = "length" if limit < len(tokens) else "stop" if call is None else "tool_calls"
+            lines.append(Line(prompt, tokens[:limit], finish, call[0] if call else None, bool(echoed)))
+        return Answer(request, lines)
+
+    def _check_length(self, prompt: int, limit: int, param: str) -> None:
+        if prompt + limit > self._max_model_len:
+            raise ContextTooLong(
+                f"This model's maximum context length is {self._max_model_len} tokens. However, your request has "
+                f"{prompt} prompt tokens and asks for {limit}.",
+                param=param,
+            )
+
+    def _note(self, answer: Answer, generated: int) -> None:
+        """Keep what an answer that ends early has cost: as in vLLM, a prompt counts with its first token."""
+        self._ended_early[answer.request.request_id] = Tally(
+            prompt=answer.prompt_tokens if generated else 0, cached=0, completion=answer.completion_tokens(generated)
+        )
+        while len(self._ended_early) > _UNRECKONED:
+            self._ended_early.popitem(last=False)
+
+    async def reckon(self, request_id: str) -> Tally | None:
+        return self._ended_early.pop(request_id, None)
+
+    async def _fail(self, failure: PlannedFailure) -> None:
+        if failure.action == "stall":
+            await asyncio.Event().wait()
+        raise EngineFailed if failure.after else EngineUnavailable(retry_after=1.0)
+
+    async def ready(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        return None

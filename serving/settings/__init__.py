@@ -1,0 +1,23 @@
+"""The one settings tree: what it may say, its defaults, and how a mistake in it is explained.
+
+Read once, by the command line, from one YAML file; environment variables override it (`CLINSERVE_SERVER__PORT=9000`).
+Frozen, closed (an unknown name is refused with the nearest right one), and free of secrets: those are in secrets.py.
+Parts receive plain values from it in app.py, never the tree. Units: seconds, bytes, tokens; a duration may be written
+`30s`, `250ms`, `5m`, a size `4MiB`.
+"""
+
+from serving.settings.deployments import Deployment, Limits, Model, Price
+from serving.settings.engines import EchoEngine, EchoFailure, Engine, HttpEngine, VllmEngine
+from serving.settings.governance import Audit, Identity, Issuer, Keys, Quotas, TenantLimits, Usage
+from serving.settings.guards import BlocklistGuard, Guard, ModerationGuard, PiiGuard
+from serving.settings.reading import load, parse
+from serving.settings.server import Batches, Database, Gateway, Server, Telemetry, Vault
+from serving.settings.tree import Settings, reference
+from serving.settings.values import Section, SettingsError
+
+__all__ = [
+    "Audit", "Batches", "BlocklistGuard", "Database", "Deployment", "EchoEngine", "EchoFailure", "Engine", "Gateway",
+    "Guard", "HttpEngine", "Identity", "Issuer", "Keys", "Limits", "Model", "ModerationGuard", "PiiGuard", "Price",
+    "Quotas", "Section", "Server", "Settings", "SettingsError", "Telemetry", "TenantLimits", "Usage", "Vault",
+    "VllmEngine", "load", "parse", "reference",
+]  # fmt: skip

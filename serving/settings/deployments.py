@@ -1,0 +1,89 @@
+"""The models that are served."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from serving.settings.engines import Engine
+from serving.settings.values import Bytes, Section
+
+DEPLOYMENT_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
+
+
+class Model(Section):
+    """Weights, tokenizer and template at a pinned revision."""
+
+    source: str = Field(
+        "",
+        description="A Hugging Face id, or a directory, absolute or relative to the configuration file. vLLM needs it.",
+    )
+    revision: str | None = Field(
+        None, description="Commit of a Hugging Face id. Pin it: a moving branch is another model."
+    )
+    notice: str | None = Field(None, description="Shown wherever the model is shown, such as 'not for clinical use'.")
+
+
+class Limits(Section):
+    """What one request may ask of a deployment. Exceeding one is 400 and never reaches the engine."""
+
+    max_tokens: int | None = Field(
+        None, ge=1, description="Largest answer, and the default. Default: what fits the context."
+    )
+    max_n: int = Field(8, ge=1, description="Answers to one prompt.")
+    max_prompts: int = Field(32, ge=1, description="Prompts in one completions request.")
+    max_inputs: int = Field(2048, ge=1, description="Inputs of one embeddings request.")
+    max_logprobs: int = Field(20, ge=0, description="Log probabilities per token.")
+    max_stop: int = Field(16, ge=0, description="Stop sequences.")
+    max_tools: int = Field(128, ge=0, description="Tools.")
+    max_schema: Bytes = Field(64 * 2**10, description="Size of a JSON schema or of one tool's parameters.")
+    answer_allowance: int = Field(
+        1024, ge=1, description="Tokens reserved for an answer when neither request nor deployment sets max_tokens."
+    )
+    max_schema_depth: int = Field(24, ge=1, description="Nesting of such a schema: deep ones make grammars explode.")
+    max_in_flight: int = Field(
+        256, ge=1, description="Requests of this deployment in one gateway replica; above it, 429."
+    )
+
+
+class Price(Section):
+    """What a million tokens cost, in a currency of yours; for the usage ledger."""
+
+    prompt: Decimal = Field(Decimal(0), ge=0, description="Prompt tokens that were computed.")
+    cached: Decimal = Field(Decimal(0), ge=0, description="Prompt tokens that the KV cache held.")
+    completion: Decimal = Field(Decimal(0), ge=0, description="Answer tokens.")
+
+
+class Deployment(Section):
+    """A named, callable model with its engine, scaling and limits (Azure's word)."""
+
+    name: str = Field(description="What clients write in `model`: lower-case letters, digits, '.', '_', '-'.")
+    model: Model = Model()
+    engine: Engine
+    replicas: int = Field(1, ge=1, description="Engine replicas.")
+    limits: Limits = Limits()
+    spill_to: str | None = Field(
+        None, description="Deployment that takes requests which this one cannot: it is full, away or broken."
+    )
+    guards: tuple[str, ...] = Field((), description="Content filters by name, in the order in which they are asked.")
+    priority_tier: bool = Field(
+        False, description="Whether `service_tier: priority` in a request goes before the others; else it is ignored."
+    )
+    price: Price | None = Field(None, description="Default: usage has no cost.")
+
+    @model_validator(mode="after")
+    def _vllm_needs_a_model(self) -> Self:
+        if self.engine.kind == "vllm" and not self.model.source:
+            raise ValueError("model.source: vLLM needs one")
+        return self
+
+    @model_validator(mode="after")
+    def _name_is_safe_in_urls_and_labels(self) -> Self:
+        if not DEPLOYMENT_NAME.fullmatch(self.name):
+            raise ValueError(
+                "name: use lower-case letters, digits, '.', '_' and '-', at most 63, starting with a letter or digit"
+            )
+        return self

@@ -1,0 +1,117 @@
+"""What turns requests into tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from serving.settings.values import Seconds, Section
+
+
+class VllmEngine(Section):
+    """vLLM under Ray Serve."""
+
+    kind: Literal["vllm"] = Field(description="Selects this engine.")
+    device: Literal["cpu", "gpu"] = Field("gpu", description="What the replica runs on.")
+    accelerator_type: str | None = Field(
+        None, description="Ray's name of the GPU type, such as H100 or A100-80G. Default: any."
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one replica.")
+    num_cpus: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a replica.")
+    max_ongoing_requests: int = Field(1024, ge=1, description="Requests in one replica at a time, running and waiting.")
+    batch_lines: int = Field(
+        32, ge=1, description="Lines of batches in one replica at a time; beside interactive requests, fewer."
+    )
+    args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="vLLM's engine arguments by name, such as max_model_len; checked when this is read.",
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Environment of the replica, such as VLLM_CPU_KVCACHE_SPACE."
+    )
+
+    @model_validator(mode="after")
+    def _gpu_settings_need_a_gpu(self) -> Self:
+        if self.device == "cpu" and (self.accelerator_type or self.tensor_parallel_size > 1):
+            raise ValueError("accelerator_type and tensor_parallel_size need 'device: gpu'")
+        return self
+
+
+class EchoFailure(Section):
+    """A planned failure of the echo engine, for every request with this text in its last message, or for all."""
+
+    when: str = Field("", description="Text that triggers it; empty: every request.")
+    action: Literal["refuse", "die", "stall"] = Field(
+        description="`refuse`: 503 at once. `die`: break after `after` tokens. `stall`: fall silent after them."
+    )
+    after: int = Field(0, ge=0, description="Tokens before it happens.")
+
+
+class EchoEngine(Section):
+    """A deterministic engine that repeats the last message: for tests, load tests and drills, never a model."""
+
+    kind: Literal["echo"] = Field(description="Selects this engine.")
+    first_token: Seconds = Field(0.0, description="Time to first token.")
+    inter_token: Seconds = Field(0.0, description="Time between tokens.")
+    max_model_len: int = Field(
+        4096, ge=2, description="Prompt and answer, in words; more is refused as a real engine does."
+    )
+    failures: tuple[EchoFailure, ...] = Field((), description="Planned failures, first match wins.")
+
+
+class Breaker(Section):
+    """An endpoint that fails again and again is left alone for a while. What clients did wrong never counts."""
+
+    failures: int = Field(5, ge=1, description="Failures in a row after which it is left alone.")
+    window: Seconds = Field(60.0, gt=0, description="They count as a row within this time.")
+    open_for: Seconds = Field(15.0, gt=0, description="How long, until one request at a time tries it again.")
+
+
+class HttpEngine(Section):
+    """Any endpoint that speaks OpenAI: a bare vLLM, a NIM, Azure OpenAI, a Foundry model."""
+
+    kind: Literal["http"] = Field(description="Selects this engine.")
+    url: str = Field(
+        pattern=r"^https?://",
+        description="Base URL, up to and including /v1; of Azure, the resource's, a deployment's or .../models.",
+    )
+    model: str | None = Field(None, description="The model's name there. Default: the deployment's name.")
+    api_version: str | None = Field(
+        None, description="Azure's, such as 2024-10-21: then the dated paths are used, unless url ends with /v1."
+    )
+    key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key.")
+    key_header: str | None = Field(
+        None, description="Header that takes it. Default: api-key with an api_version, else Authorization: Bearer."
+    )
+    entra: bool = Field(
+        False, description="Sign in with Entra ID, as whoever this process is (azure-identity), instead of a key."
+    )
+    entra_scope: str = Field(
+        "https://cognitiveservices.azure.com/.default",
+        description="What the token is for. Foundry: https://ai.azure.com/.default",
+    )
+    vllm_fields: bool | None = Field(
+        None,
+        description="Whether it takes vLLM's extensions, such as top_k; else they are left out. Default: not Azure's.",
+    )
+    rename: dict[str, str] = Field(
+        default_factory=dict,
+        description="Fields that it calls otherwise, such as {max_tokens: max_completion_tokens} for reasoning models.",
+    )
+    breaker: Breaker = Breaker()
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if self.entra and self.key_env:
+            raise ValueError("entra and key_env: choose one")
+        return self
+
+    @property
+    def is_azure(self) -> bool:
+        return self.api_version is not None or self.entra
+
+
+ENGINES: dict[str, type[Section]] = {"vllm": VllmEngine, "echo": EchoEngine, "http": HttpEngine}
+
+Engine = Annotated[VllmEngine | EchoEngine | HttpEngine, Field(discriminator="kind")]

@@ -1,0 +1,118 @@
+"""Where the product listens, what it keeps and what it tells."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from serving.settings.values import Bytes, Seconds, Section
+
+
+class Server(Section):
+    """Where the product listens and how long it waits."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Change it only behind TLS and a network policy.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
+    runtime: Literal["ray", "process"] = Field(
+        "ray",
+        description="`ray`: Ray Serve, for vLLM. `process`: one process, for echo and http engines; up in a second.",
+    )
+    state_dir: Path = Field(
+        Path(".clinserve"),
+        description="Database, generated secrets and logs of a single machine; relative to the working directory.",
+    )
+    max_body: Bytes = Field(4 * 2**20, description="Largest request body. Raise it for images in requests.")
+    first_token_timeout: Seconds = Field(
+        120.0,
+        gt=0,
+        description="From sending to the engine until its first token, else 504. Raise it for very long prompts.",
+    )
+    idle_timeout: Seconds = Field(
+        60.0,
+        gt=0,
+        description="Longest silence of an engine inside an answer, else the stream ends with an error event.",
+    )
+    answer_timeout: Seconds = Field(
+        600.0, gt=0, description="Longest wait for an answer that is not streamed, else 504."
+    )
+    max_stream: Seconds = Field(
+        3600.0,
+        gt=0,
+        description="Longest stream that a reload of the proxy lets finish. Longer than your longest answer.",
+    )
+    start_timeout: Seconds = Field(
+        900.0, gt=0, description="How long `serve` waits for all deployments. Raise it for large weights."
+    )
+    stop_timeout: Seconds = Field(
+        10.0, description="How long a stop waits for running answers; what runs longer is cut. Ctrl-C again: no wait."
+    )
+    region: str = Field("", description="What Azure's clients see in x-ms-region.")
+    trusted_proxies: int = Field(
+        0, ge=0, description="Proxies of yours in front that add to X-Forwarded-For; for keys bound to networks."
+    )
+
+
+class Gateway(Section):
+    """The gateway's Ray Serve deployment."""
+
+    replicas: int = Field(1, ge=1, description="Gateway replicas. One carries some thousand tokens a second.")
+    num_cpus: float = Field(
+        0.25, gt=0, description="CPUs that Ray reserves for each; a scheduling weight, not a limit."
+    )
+    max_in_flight: int = Field(1024, ge=1, description="Requests in one gateway replica at a time; above it, 429.")
+
+
+class Vault(Section):
+    """Where the installation's secrets are."""
+
+    key_vault: str | None = Field(
+        None,
+        pattern=r"^https://",
+        description="Azure Key Vault, https://NAME.vault.azure.net, read with DefaultAzureCredential.",
+    )
+    prefix: str = Field("clinserve-", description="Before each secret's name in the vault.")
+
+
+class Database(Section):
+    """Where tenants and keys are stored."""
+
+    url: str | None = Field(
+        None, description="SQLAlchemy URL, without a password (PGPASSFILE holds it). Default: SQLite in state_dir."
+    )
+
+    @model_validator(mode="after")
+    def _no_password(self) -> Self:
+        # Settings are printed by `config show` and logged by Ray as a replica's argument.
+        if self.url and re.search(r"://[^/@]*:[^/@]+@", self.url):
+            raise ValueError("url: no password here; put it into PGPASSFILE or PGPASSWORD")
+        return self
+
+
+class Batches(Section):
+    """Files and batches."""
+
+    lines: int = Field(16, ge=1, description="Lines that one gateway replica runs at a time, over all batches.")
+    max_lines: int = Field(100_000, ge=1, description="Lines of one batch.")
+    max_batches: int = Field(50, ge=1, description="Batches of a tenant at a time.")
+    max_file: Bytes = Field(200 * 2**20, description="Largest file.")
+    max_files: int = Field(500, ge=1, description="Files of a tenant.")
+    keep: Seconds = Field(
+        30 * 86400.0, description="How long files are kept when their owner does not say; 0: for ever."
+    )
+    blob: str | None = Field(
+        None,
+        pattern=r"^https?://[^?]+$",
+        description="Container for files, https://ACCOUNT.blob.core.windows.net/NAME. Default: state_dir/files.",
+    )
+
+
+class Telemetry(Section):
+    """Metrics and logs. There is no setting that logs content."""
+
+    request_log: Literal["stdout", "file", "off"] = Field(
+        "stdout", description="One JSON line a request: to standard output, to state_dir/logs, or nowhere."
+    )
+    metrics: bool = Field(True, description="Serve Prometheus metrics at /metrics.")

@@ -1,0 +1,95 @@
+"""The tree as a whole, and all its settings as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self, get_args
+
+from pydantic import BaseModel, Field, model_validator
+from pydantic.fields import FieldInfo
+
+from serving.settings.deployments import Deployment
+from serving.settings.engines import ENGINES
+from serving.settings.governance import Audit, Identity, Keys, Quotas, Usage
+from serving.settings.guards import GUARDS, Guard
+from serving.settings.server import Batches, Database, Gateway, Server, Telemetry, Vault
+from serving.settings.values import Section
+
+KINDS = ENGINES | GUARDS
+"""What `kind` says, and what may stand beside it."""
+
+
+class Settings(Section):
+    """Everything that can be configured."""
+
+    server: Server = Server()
+    gateway: Gateway = Gateway()
+    secrets: Vault = Vault()
+    keys: Keys = Keys()
+    identity: Identity = Identity()
+    database: Database = Database()
+    quotas: Quotas = Quotas()
+    usage: Usage = Usage()
+    audit: Audit = Audit()
+    batches: Batches = Batches()
+    telemetry: Telemetry = Telemetry()
+    guards: tuple[Guard, ...] = Field((), description="Content filters that deployments may name.")
+    deployments: tuple[Deployment, ...] = Field(min_length=1, description="The models that are served.")
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        names = [deployment.name for deployment in self.deployments]
+        if len(set(names)) < len(names):
+            raise ValueError("deployments: two have the same name")
+        for deployment in self.deployments:
+            if deployment.spill_to is not None and deployment.spill_to not in names:
+                raise ValueError(f"deployments: spill_to of '{deployment.name}' names no deployment")
+        self._guards_have_their_names()
+        vllm = [d.name for d in self.deployments if d.engine.kind == "vllm"]
+        if self.server.runtime == "process" and vllm:
+            raise ValueError(f"server.runtime: 'process' cannot run vLLM ({', '.join(vllm)}); use 'ray'")
+        if self.gateway.replicas > 1 and not self.quotas.redis:
+            raise ValueError("gateway.replicas: several replicas need quotas.redis, or each would count for itself")
+        return self
+
+    def _guards_have_their_names(self) -> None:
+        names = [guard.name for guard in self.guards]
+        if len(set(names)) < len(names):
+            raise ValueError("guards: two have the same name")
+        for deployment in self.deployments:
+            for name in deployment.guards:
+                if name not in names:
+                    raise ValueError(f"deployments: '{deployment.name}' names a guard that is not in 'guards'")
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.server.state_dir / 'clinserve.db'}"
+
+
+def reference() -> list[tuple[str, str, str]]:
+    """Every setting as (path, default, description), in the order of the tree; `[]` stands for an item of a list."""
+    return list(_described(Settings, ""))
+
+
+def _described(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in section.model_fields.items():
+        inner = sections_in(field.annotation)
+        many = "[]" if "tuple" in str(field.annotation) else ""
+        if not inner:
+            yield f"{prefix}{name}", _shown(field), field.description or ""
+        for one in inner:
+            variant = next((f"({kind})." for kind, section in KINDS.items() if section is one), "")
+            yield from _described(one, f"{prefix}{name}{many}.{variant}")
+
+
+def _shown(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    return "none" if default is None else str(default) or '""'
+
+
+def sections_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in sections_in(argument)]
