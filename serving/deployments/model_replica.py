@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
 from serving.deployments.tallies import Tallies
 from serving.settings import Deployment, VllmEngine
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _SECRET_HEADER = SECRET_HEADER.encode()
 _STOP_SECONDS = 1.0
-_OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/models", "/health"})
+_OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health"})
 _USAGE_PATH = "/usage/"
 
 
@@ -50,11 +51,12 @@ class ModelReplica:
         config.get_or_create_callback().ctx.run_init_node = False
         self._server = Server.sync_init(config)
         await self._server.start()
+        self._lanes = Lanes(slots=engine_of(deployment).batch_lines)
         self._tallies = Tallies()
         self._tallies.watch(self._server.engine._engine_client.output_processor)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret, self._tallies)
+        return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret, self._tallies, self._lanes)
 
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces the replica."""
@@ -69,12 +71,13 @@ class EngineDoor:
     One route is the door's own: /usage/REQUEST_ID tells what a request has cost.
     """
 
-    def __init__(self, app: ASGIApp, secret: str, tallies: Tallies) -> None:
+    def __init__(self, app: ASGIApp, secret: str, tallies: Tallies, lanes: Lanes) -> None:
         if not secret:
             raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app
         self._secret = secret.encode()
         self._tallies = tallies
+        self._lanes = lanes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -88,7 +91,9 @@ class EngineDoor:
                 return await (_send(send, 404) if tally is None else _send(send, 200, json.dumps(tally).encode()))
             if path not in _OPEN_ROUTES:
                 return await _send(send, 404)
-        await self._let_it_end(asyncio.ensure_future(self._app(scope, receive, send)))
+        lane, send = self._lanes.of(scope, send)
+        async with lane:
+            await self._let_it_end(asyncio.ensure_future(self._app(scope, receive, send)))
 
     async def _let_it_end(self, answer: asyncio.Future[None]) -> None:
         """Wait for the answer; if Serve cancels us because the client left, leave vLLM time to stop by itself.
@@ -115,13 +120,17 @@ async def _send(send: Send, status: int, body: bytes = b"") -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def engine_of(deployment: Deployment) -> VllmEngine:
+    assert isinstance(deployment.engine, VllmEngine)
+    return deployment.engine
+
+
 def llm_config(deployment: Deployment) -> LLMConfig:
     """What Ray's LLMServer needs to know, for CPU and GPU alike. How Serve places the replica is in serving/app.py."""
     from ray.serve.llm import LLMConfig
 
-    engine = deployment.engine
-    assert isinstance(engine, VllmEngine)
-    args: dict[str, Any] = {"enable_prompt_tokens_details": True} | engine.args
+    engine = engine_of(deployment)
+    args: dict[str, Any] = {"enable_prompt_tokens_details": True, "scheduling_policy": "priority"} | engine.args
     if engine.tensor_parallel_size > 1:
         args["tensor_parallel_size"] = engine.tensor_parallel_size
     if deployment.model.revision:
