@@ -81,7 +81,9 @@ $(VENV)/.serve: $(VENV)/.python requirements/serve.txt pyproject.toml
 	@bash requirements/step.sh "[3/3] clinserve" '$(PIP) install --no-deps --no-build-isolation -e .'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.serve requirements/dev.txt
+$(VENV)/.dev: $(VENV)/.serve requirements/dev.txt tests/node/package-lock.json
 	@bash requirements/step.sh "[dev] what checks and tests need" \
 	  '$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/dev.txt'
+	@bash requirements/step.sh "[dev] the JavaScript client and Azurite" \
+	  '$(BIN)/python tests/node/npm.py ci --prefix tests/node --ignore-scripts --loglevel=error >/dev/null'
 	@touch $@

