@@ -1,4 +1,4 @@
-"""npm as the wheel in requirements/dev.txt brings it: `python tests/node/npm.py ci`. A fresh machine needs no Node.js."""
+"""npm as the wheel in requirements/dev.txt brings it, so that a fresh machine needs no Node.js."""
 
 import sys
 
