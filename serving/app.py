@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp
 
 from serving import settings as config
-from serving.backends import build_engines
+from serving.backends import build_engines, check_backends
 from serving.deployments import engine_args
 from serving.deployments.weights import revision_of
 from serving.engines.endpoints import Endpoints
@@ -43,7 +43,7 @@ from serving.tenants.capacity import Capacity
 if TYPE_CHECKING:
     from ray.serve import Application
 
-__all__ = ["build_keyring", "open_office"]  # of governance.py, for the command line
+__all__ = ["build_keyring", "check_backends", "open_office"]  # of the other pages of the assembly, for the command line
 
 GATEWAY_APP = "gateway"
 BOOKS_SECONDS = 15.0

@@ -57,6 +57,15 @@ def build_engines(
     return engines
 
 
+def check_backends(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """What would stop each gateway replica from starting, before any is started. Raises SettingsError."""
+    for guard in settings.guards:
+        build_guard(guard, environ)
+    for deployment in settings.deployments:
+        if isinstance(deployment.engine, config.HttpEngine):
+            _credential(deployment.name, deployment.engine, environ).close()
+
+
 def build_engine(
     deployment: config.Deployment,
     settings: Settings,
@@ -124,7 +133,7 @@ def _key_in(variable: str, environ: Mapping[str, str]) -> str:
     return key
 
 
-def build_guard(guard: config.Guard) -> Guard:
+def build_guard(guard: config.Guard, environ: Mapping[str, str] = os.environ) -> Guard:
     """Raises SettingsError."""
     stages = frozenset(guard.stages)
     if isinstance(guard, config.BlocklistGuard):
@@ -152,7 +161,7 @@ def build_guard(guard: config.Guard) -> Guard:
         guard.name,
         url=guard.url,
         analysis=_analysis(guard),
-        headers=_moderation_headers(guard, os.environ),
+        headers=_moderation_headers(guard, environ),
         mode=guard.mode,
         stages=stages,
         timeout=guard.timeout,

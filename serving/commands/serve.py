@@ -56,7 +56,11 @@ def serve(settings: Settings) -> None:
 
 
 def check_machine(settings: Settings) -> None:
-    """Find out before anything is started what would only fail later, and less clearly. Raises CannotStart."""
+    """Find out before anything is started what would only fail later, and less clearly.
+
+    Raises CannotStart, SettingsError.
+    """
+    app.check_backends(settings)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

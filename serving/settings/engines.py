@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from serving.settings.values import Seconds, Section
 
@@ -60,6 +61,14 @@ class EchoEngine(Section):
     failures: tuple[EchoFailure, ...] = Field((), description="Planned failures, first match wins.")
 
 
+def _text_of(value: object) -> object:
+    """YAML takes 2024-10-21 for a date."""
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+Version = Annotated[str, BeforeValidator(_text_of), Field(pattern=r"^[A-Za-z0-9.-]+$")]
+
+
 class Breaker(Section):
     """An endpoint that fails again and again is left alone for a while. What clients did wrong never counts."""
 
@@ -77,7 +86,7 @@ class HttpEngine(Section):
         description="Base URL, up to and including /v1; of Azure, the resource's, a deployment's or .../models.",
     )
     model: str | None = Field(None, description="The model's name there. Default: the deployment's name.")
-    api_version: str | None = Field(
+    api_version: Version | None = Field(
         None, description="Azure's, such as 2024-10-21: then the dated paths are used, unless url ends with /v1."
     )
     key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key.")
