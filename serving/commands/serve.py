@@ -258,7 +258,7 @@ PYTHON = """\
 from openai import OpenAI
 client = OpenAI(base_url="{url}/v1", api_key="{key}")
 messages = [{{"role": "user", "content": "{question}"}}]
-for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True): print(chunk.choices[0].delta.content or "", end="", flush=True)
+for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True): print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="", flush=True)
 """
 
 
