@@ -23,6 +23,7 @@ from serving.deployments import engine_args
 from serving.deployments.weights import revision_of
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
+from serving.gateway.answers import Answers
 from serving.gateway.app import create_app
 from serving.gateway.backlog import Backlog
 from serving.gateway.books import Books
@@ -32,8 +33,9 @@ from serving.gateway.digests import AnswerDigests, NoDigests
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
 from serving.gateway.settlement import Settlements
-from serving.governance import build_governance, build_keyring, load_secrets, open_office
+from serving.governance import build_governance, build_keyring, build_repeats, load_secrets, open_office
 from serving.jobs import build_jobs
+from serving.sealing import Sealer
 from serving.settings import Settings
 from serving.telemetry.logs import JsonLog, NoLog, RequestLog
 from serving.telemetry.metrics import Metrics, NoMetrics, PrometheusMetrics
@@ -95,6 +97,7 @@ def build_parts(
     ]
     audit = governance.audit
     jobs = build_jobs(settings, secrets, governance.database, audit, metrics)
+    repeats = build_repeats(settings, secrets, metrics)
     backlog = Backlog(metrics, {"usage": governance.ledger, "audit": audit})
     settlements = Settlements(
         metrics=metrics,
@@ -120,6 +123,7 @@ def build_parts(
         ),
         settlements=settlements,
         books=Books(governance.ledger, audit, governance.prices),
+        answers=Answers(repeats, Sealer(secrets.content), secrets.content, largest=settings.idempotency.max_answer),
         administration=governance.administration,
         files=jobs.files,
         batches=jobs.batches,
@@ -136,6 +140,7 @@ def build_parts(
             governance.policies,
             governance.tokens,
             governance.quotas,
+            repeats,
             backlog,
             jobs.contents,
             settlements,

@@ -31,6 +31,8 @@
     ├── UnknownBatch 404              batches/batch.py
     ├── MethodNotAllowed 405
     ├── TenantExists 409              tenants/registry.py
+    ├── StillRunning 409              tenants/repeats.py: the first with this Idempotency-Key has not ended
+    ├── KeyReused 409                 tenants/repeats.py: another body came under this Idempotency-Key
     ├── TooManyRequests 429           the caller must wait: this server is full
     │   └── QuotaExceeded 429         tenants/quotas.py: a limit per minute, or of requests at a time
     │       ├── BudgetExhausted 429   a limit per day or month
@@ -38,6 +40,7 @@
     ├── StoreUnavailable 503          tenants/stores.py: the database is away
     ├── ContentsUnavailable 503       batches/contents.py: the files' disk or Blob Storage is away
     ├── QuotasUnavailable 503         tenants/quotas.py: Redis is away, and the server is set to refuse then
+    ├── RepeatsUnavailable 503        tenants/repeats.py: likewise, and the request has an Idempotency-Key
     ├── AuditUnavailable 503          tenants/audit.py: nothing may be served that is not audited
     ├── IdentityUnavailable 503       tenants/issuer_keys.py: an identity provider's keys cannot be had
     ├── GuardUnavailable 503          guards/guard.py: a content filter is away that must not be
@@ -76,8 +79,8 @@ class ServingError(Exception):
         self.message = message or self.default_message
         self.param = param
         self.retry_after = retry_after
-        """Seconds after which a repeat can succeed. Only 408, 429 and 5xx carry it: azure-core repeats any status
-        that has the header, even 400 (azure-wire-format, rule 4)."""
+        """Seconds after which a repeat can succeed. Only 408, 429, 5xx and StillRunning carry it: azure-core repeats
+        any status that has the header, even 400 (azure-wire-format, rule 4)."""
 
     free: ClassVar[bool] = False
     """Raised before the first token, it means that nothing was generated: there is nothing to charge."""

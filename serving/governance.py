@@ -37,8 +37,11 @@ from serving.tenants.ledger import (
 )
 from serving.tenants.limits import Limits, PolicyBook, Scope
 from serving.tenants.memory_quotas import MemoryQuotas
+from serving.tenants.memory_repeats import MemoryRepeats
 from serving.tenants.quotas import Quotas
 from serving.tenants.redis import RedisQuotas
+from serving.tenants.redis_repeats import RedisRepeats
+from serving.tenants.repeats import Repeats
 from serving.tenants.sql import SqlAudit, SqlKeys, SqlLimits, SqlTenants, SqlUsage, migrate, open_database
 from serving.tenants.tokens import Issuer, NoTokens, Tokens
 from serving.tenants.writer import BatchWriter
@@ -185,6 +188,19 @@ def build_quotas(settings: Settings, secrets: Secrets, history: LedgerHistory, m
         when_away=settings.quotas.when_away,
         on_settled=lambda how: metrics.noted("lease_settlements", how),
         on_away=lambda: metrics.noted("quotas_away"),
+    )
+
+
+def build_repeats(settings: Settings, secrets: Secrets, metrics: Metrics) -> Repeats:
+    of = settings.idempotency
+    if not settings.quotas.redis:
+        return MemoryRepeats(seconds=of.keep, size=of.memory)
+    return RedisRepeats(
+        settings.quotas.redis,
+        secrets.redis_password or None,
+        seconds=of.keep,
+        timeout=settings.quotas.redis_timeout,
+        on_away=lambda: metrics.noted("repeats_away"),
     )
 
 

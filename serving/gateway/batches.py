@@ -11,11 +11,12 @@ from serving.batches.batch import Batch
 from serving.batches.batches import WINDOW
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
+from serving.gateway.once import OnceRoute
 from serving.gateway.pages import After, Limit, listed, seconds
 from serving.gateway.parts import Gateway
 from serving.tenants.paging import PageRequest
 
-router = APIRouter(tags=["batches"])
+router = APIRouter(tags=["batches"], route_class=OnceRoute)
 
 _TIMES = (
     "created_at", "in_progress_at", "expires_at", "finalizing_at", "completed_at", "failed_at", "expired_at",

@@ -21,7 +21,8 @@ async def identify(request: Request) -> Caller:
     StoreUnavailable, IdentityUnavailable.
     """
     parts, record = parts_of(request), request.state.record
-    # Set in this process alone: by a batch's worker, whose lines are from whoever submitted the batch (lines.py).
+    # Set in this process alone: by a batch's worker, whose lines are from whoever submitted the batch (lines.py), or
+    # by once.py, which has to know first.
     caller: Caller = request.scope["state"].get("caller") or await _holder(request, parts)
     record.tenant, record.key_id, record.key_name = caller.tenant, caller.key_id, caller.key_name
     record.address = client_address(request, parts.proxies) or ""

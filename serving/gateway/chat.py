@@ -16,6 +16,7 @@ from serving.gateway.caller import SignedIn
 from serving.gateway.catalog import Deployment
 from serving.gateway.dialects.dialect import spoken_in
 from serving.gateway.form import PLAIN, Form
+from serving.gateway.once import OnceRoute
 from serving.gateway.parts import Gateway
 from serving.gateway.spill import first_that_answers
 from serving.gateway.stream import EventStream, settled, started, whole
@@ -23,7 +24,7 @@ from serving.gateway.tiers import tier_of
 from serving.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest, InferenceRequest
 from serving.tenants.callers import Caller
 
-router = APIRouter(tags=["inference"])
+router = APIRouter(tags=["inference"], route_class=OnceRoute)  # a repeat with an Idempotency-Key ends there
 
 ChatBody = Annotated[ChatRequest, Depends(read_as(ChatRequest))]
 CompletionBody = Annotated[CompletionRequest, Depends(read_as(CompletionRequest))]

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from serving.batches.batches import Batches
 from serving.batches.files import Files
+from serving.gateway.answers import Answers
 from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog
 from serving.gateway.dialects import Dialect
@@ -54,6 +55,7 @@ class Parts:
     admission: Admission
     settlements: Settlements
     books: Books
+    answers: Answers
     administration: Administration
     files: Files
     batches: Batches

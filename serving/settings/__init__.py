@@ -8,7 +8,7 @@ Parts receive plain values from it in app.py, never the tree. Units: seconds, by
 
 from serving.settings.deployments import Deployment, Limits, Model, Price
 from serving.settings.engines import EchoEngine, EchoFailure, Engine, HttpEngine, VllmEngine
-from serving.settings.governance import Audit, Identity, Issuer, Keys, Quotas, TenantLimits, Usage
+from serving.settings.governance import Audit, Idempotency, Identity, Issuer, Keys, Quotas, TenantLimits, Usage
 from serving.settings.guards import BlocklistGuard, Guard, ModerationGuard, PiiGuard
 from serving.settings.reading import load, parse
 from serving.settings.server import Batches, Database, Gateway, Server, Telemetry, Vault
@@ -17,7 +17,7 @@ from serving.settings.values import Section, SettingsError
 
 __all__ = [
     "Audit", "Batches", "BlocklistGuard", "Database", "Deployment", "EchoEngine", "EchoFailure", "Engine", "Gateway",
-    "Guard", "HttpEngine", "Identity", "Issuer", "Keys", "Limits", "Model", "ModerationGuard", "PiiGuard", "Price",
-    "Quotas", "Section", "Server", "Settings", "SettingsError", "Telemetry", "TenantLimits", "Usage", "Vault",
-    "VllmEngine", "load", "parse", "reference",
+    "Guard", "HttpEngine", "Idempotency", "Identity", "Issuer", "Keys", "Limits", "Model", "ModerationGuard",
+    "PiiGuard", "Price", "Quotas", "Section", "Server", "Settings", "SettingsError", "Telemetry", "TenantLimits",
+    "Usage", "Vault", "VllmEngine", "load", "parse", "reference",
 ]  # fmt: skip

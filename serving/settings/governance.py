@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from serving.settings.values import Seconds, Section
+from serving.settings.values import Bytes, Seconds, Section
 
 
 class Keys(Section):
@@ -104,6 +104,20 @@ class Quotas(Section):
         if self.redis and re.search(r"://[^/@]*:[^/@]+@", self.redis):
             raise ValueError("redis: no password here; put it into CLINSERVE_REDIS_PASSWORD")
         return self
+
+
+class Idempotency(Section):
+    """Answers that are kept for requests with an Idempotency-Key: sealed, in quotas.redis or else in memory."""
+
+    keep: Seconds = Field(
+        3600.0,
+        gt=0,
+        description="How long an answer is kept for repeats with its Idempotency-Key. Content: keep it short.",
+    )
+    max_answer: Bytes = Field(2**20, description="Largest answer that is kept; after a larger one a repeat runs again.")
+    memory: Bytes = Field(
+        64 * 2**20, description="All answers that one process keeps without quotas.redis; beyond it the oldest go."
+    )
 
 
 class Usage(Section):

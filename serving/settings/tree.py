@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from serving.settings.deployments import Deployment
 from serving.settings.engines import ENGINES
-from serving.settings.governance import Audit, Identity, Keys, Quotas, Usage
+from serving.settings.governance import Audit, Idempotency, Identity, Keys, Quotas, Usage
 from serving.settings.guards import GUARDS, Guard
 from serving.settings.server import Batches, Database, Gateway, Server, Telemetry, Vault
 from serving.settings.values import Section
@@ -29,6 +29,7 @@ class Settings(Section):
     identity: Identity = Identity()
     database: Database = Database()
     quotas: Quotas = Quotas()
+    idempotency: Idempotency = Idempotency()
     usage: Usage = Usage()
     audit: Audit = Audit()
     batches: Batches = Batches()

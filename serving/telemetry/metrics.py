@@ -29,13 +29,14 @@ Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
     "guard_decisions",
     "breaker_changes",
-    "lost_records", "reckonings", "spills", "batch_lines",
+    "lost_records", "reckonings", "spills", "batch_lines", "repeats_away",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "stale_keys": ("Requests let in by a remembered key because the key store was away.", []),
     "stale_policies": ("Times that limits and tenants could not be read anew; the old ones stay in force.", []),
     "quotas_away": ("Requests whose quotas could not be checked: let through or refused, as configured.", []),
+    "repeats_away": ("Requests with an Idempotency-Key that were refused, or whose answer was not kept.", []),
     "lease_settlements": ("Leases by how they ended: settled, unknown to the store, or lost.", ["result"]),
     "token_refusals": ("Tokens of identity providers refused, by reason.", ["reason"]),
     "unwritten_audit_records": ("Requests served although the audit log could not be written.", []),

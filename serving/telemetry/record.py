@@ -19,7 +19,7 @@ class RequestRecord:
     """Route template, never the raw path."""
     status: int = 500
     outcome: str = "ok"
-    """`ok`, `client_left`, or the code of a serving.errors class."""
+    """`ok`, `replayed`, `client_left`, or the code of a serving.errors class."""
     tenant: str = ""
     key_id: str = ""
     key_name: str = ""

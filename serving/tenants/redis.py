@@ -1,4 +1,4 @@
-"""Quotas counted in Redis, for all gateways together. Only here: redis.
+"""Quotas counted in Redis, for all gateways together. Only here and in redis_repeats.py: redis.
 
 redis_quotas.lua counts, in one atomic step for each reserve and each settlement. Here is what keeps that exact when
 answers are late, connections break and either side dies:
@@ -96,7 +96,7 @@ class RedisQuotas:
         beat: float = 5.0,
         dead_after: float = 20.0,
     ) -> None:
-        self._redis = _client(url, password)
+        self._redis = connect(url, password, connections=CONNECTIONS + 1)  # one for deliveries
         self._script = self._redis.register_script(_SCRIPT)
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._turnstile = Turnstile(retry)
@@ -277,13 +277,13 @@ class RedisQuotas:
         return keys, [command, now, gateway, lease, self._dead_after, *more]
 
 
-def _client(url: str, password: str | None) -> Redis:
+def connect(url: str, password: str | None, *, connections: int) -> Redis:
     """Without retries, as a reserve that arrived twice would be held twice. Waits are bounded where calls are made."""
     pool = ConnectionPool.from_url(
         url,
         password=password,
         protocol=2,
-        max_connections=CONNECTIONS + 1,  # one for deliveries
+        max_connections=connections,
         socket_timeout=None,
         socket_connect_timeout=None,
         retry=Retry(NoBackoff(), 0),

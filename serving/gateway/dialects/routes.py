@@ -40,6 +40,7 @@ def _mounted(tag: str, paths: Iterable[tuple[str, APIRoute]], version: object) -
             openapi_extra=route.openapi_extra,
             summary=route.summary,
             description=route.description,
+            route_class_override=type(route),
         )
     return router
 
