@@ -179,9 +179,9 @@ class PolicyBook:
         if state == "unknown":
             raise TenantDisabled("The tenant of this key is not registered. One that is new is known within seconds.")
 
-    def keep_responses_of(self, tenant: str) -> int | None:
-        """Seconds for which the tenant's responses are kept; None: not at all. Raises StoreUnavailable likewise."""
-        return self._in_force().keeps.get(tenant)
+    def keeps(self) -> Mapping[str, int]:
+        """Seconds for which responses are kept, by tenant, of those that keep any. Raises StoreUnavailable likewise."""
+        return self._in_force().keeps
 
     @property
     def age(self) -> float | None:

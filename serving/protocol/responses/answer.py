@@ -67,16 +67,16 @@ def head_of(request: ResponsesRequest, id: str, created_at: int, *, stored: bool
     }
 
 
-def problem_of(error: ServingError) -> dict[str, str]:
-    """The `error` of a response that failed: OpenAI's codes for it are few."""
-    code = "rate_limit_exceeded" if error.status == 429 else "invalid_prompt" if error.status < 500 else "server_error"
-    return {"code": code, "message": error.message}
+def problem_of(status: int, message: str) -> dict[str, str]:
+    """The `error` of a response that failed with this HTTP status: OpenAI's codes for it are few."""
+    code = "rate_limit_exceeded" if status == 429 else "invalid_prompt" if status < 500 else "server_error"
+    return {"code": code, "message": message}
 
 
 class Telling:
     """Of one answer. `begin`, `take` what the engine says, `end` or `fail`; each gives the events that follow from it.
 
-    head: as head_of made it. now: the time, as created_at has it. response: the object as it stands.
+    head: as head_of made it. now: Unix time. response: the object as it stands.
     """
 
     def __init__(self, head: dict[str, Any], *, logprobs: bool) -> None:
@@ -90,26 +90,24 @@ class Telling:
         self._events = 0
 
     def begin(self) -> list[Event]:
+        now = self.response | {"output": []}
         return self._numbered(
-            [
-                {"type": "response.created", "response": dict(self.response)},
-                {"type": "response.in_progress", "response": dict(self.response)},
-            ]
+            [{"type": "response.created", "response": now}, {"type": "response.in_progress", "response": now}]
         )
 
     def take(self, answer: dict[str, Any]) -> list[Event]:
         """answer: a chat's, or an event of one. Raises EngineFailed for what makes no answer."""
         events: list[Event] = []
         self._note(answer)
-        for choice in answer.get("choices") or ():
+        for choice in _objects(answer.get("choices")):
             if choice.get("index", 0):
                 continue
-            said = choice.get("delta") or choice.get("message") or {}
+            said = _object(choice.get("delta")) or _object(choice.get("message"))
             logprobs = _logprobs_in(choice) if self._logprobs else []
             events += self._say("reasoning_text", said.get("reasoning") or said.get("reasoning_content"), [])
             events += self._say("output_text", said.get("content"), logprobs)
             events += self._say("refusal", said.get("refusal"), [])
-            for position, call in enumerate(said.get("tool_calls") or ()):
+            for position, call in enumerate(_objects(said.get("tool_calls"))):
                 events += self._call(call.get("index", position), call)
             self._finish = choice.get("finish_reason") or self._finish
             self._answer_results = choice.get("content_filter_results") or self._answer_results
@@ -134,7 +132,7 @@ class Telling:
         """It broke in the middle. event: how the client's dialect says so."""
         self._close("incomplete")
         self._conclude("failed", now)
-        self.response |= {"error": problem_of(error), "store": False}
+        self.response |= {"error": problem_of(error.status, error.message), "store": False}
         return self._numbered([{"type": "error", **event}, {"type": "response.failed", "response": self.response}])
 
     def _say(self, kind: Kind, text: object, logprobs: list[Any]) -> list[Event]:
@@ -150,7 +148,7 @@ class Telling:
         return events + spoken.add(text, logprobs)
 
     def _call(self, number: int, said: dict[str, Any]) -> list[Event]:
-        function, events = said.get("function") or {}, []
+        function, events = _object(said.get("function")), []
         call = self._open if self._calls and self._calls[-1] == number else None
         if not isinstance(call, Call):
             if number in self._calls:
@@ -187,7 +185,7 @@ class Telling:
         if isinstance(tier := answer.get("service_tier"), str):
             self.response["service_tier"] = tier
         if isinstance(results := answer.get("prompt_filter_results"), list):
-            self._prompt_results = results
+            self._prompt_results = _objects(results)
 
     def _id(self, prefix: str) -> str:
         return id_of(prefix, self.response["id"], f"o{len(self.response['output'])}")
@@ -199,15 +197,23 @@ class Telling:
         return events
 
 
+def _object(value: object) -> dict[str, Any]:
+    """What should be one, and need not be: an engine elsewhere may send anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def _logprobs_in(choice: dict[str, Any]) -> list[Any]:
-    content = (choice.get("logprobs") or {}).get("content")
-    return content if isinstance(content, list) else []
+    return _objects(_object(choice.get("logprobs")).get("content"))
 
 
 def _usage_of(usage: dict[str, Any]) -> dict[str, Any]:
     prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+    cached = _object(usage.get("prompt_tokens_details")).get("cached_tokens") or 0
+    reasoning = _object(usage.get("completion_tokens_details")).get("reasoning_tokens") or 0
     return {
         "input_tokens": prompt,
         "input_tokens_details": {"cached_tokens": cached},
@@ -219,7 +225,7 @@ def _usage_of(usage: dict[str, Any]) -> dict[str, Any]:
 
 def _filters_of(prompts: list[Any], answer: Any, *, blocked: bool) -> list[dict[str, Any]]:
     """Azure's `content_filters` (azure-wire-format, 1.7), where something looked at the texts."""
-    found = [("prompt", one.get("content_filter_results"), False) for one in prompts if isinstance(one, dict)]
+    found = [("prompt", one.get("content_filter_results"), False) for one in prompts]
     found.append(("completion", answer, blocked))
     return [
         {

@@ -29,7 +29,7 @@ class Spoken:
 
     def _part(self) -> dict[str, Any]:
         part: dict[str, Any] = {"type": self.kind, self._field: "".join(self.texts)}
-        return part | {"annotations": [], "logprobs": self.logprobs} if self.kind == "output_text" else part
+        return part | {"annotations": [], "logprobs": list(self.logprobs)} if self.kind == "output_text" else part
 
     def item(self, status: str, *parts: dict[str, Any]) -> dict[str, Any]:
         if self.kind == "reasoning_text":

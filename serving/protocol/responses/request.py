@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serving.errors import InvalidRequest
 from serving.protocol import openai
 from serving.protocol.openai import ChatRequest, StreamOptions
-from serving.protocol.responses.items import Items, items_of, messages_of, with_instructions
+from serving.protocol.responses.items import Items, messages_of, with_instructions
 
 FORBIDDEN = openai.FORBIDDEN | {
     "conversation": "conversations are not kept here; use previous_response_id",
@@ -113,12 +113,12 @@ class ResponsesRequest(BaseModel):
             )
 
 
-def chat_of(request: ResponsesRequest, before: Items) -> ChatRequest:
-    """The chat request that this means. before: the items of the conversation that it goes on with.
+def chat_of(request: ResponsesRequest, before: Items, own: Items) -> ChatRequest:
+    """The chat request that this means. before: the items of the conversation that it goes on with; own: its input's.
 
     Raises InvalidRequest.
     """
-    messages = messages_of(before) + messages_of(items_of(request.input), place="input")
+    messages = messages_of(before) + messages_of(own, place="input")
     messages = with_instructions(request.instructions, messages)
     if not messages:
         raise InvalidRequest("'input' has no message.", param="input")
@@ -146,13 +146,12 @@ def chat_of(request: ResponsesRequest, before: Items) -> ChatRequest:
     return ChatRequest(**{name: value for name, value in fields.items() if value is not None})
 
 
-def in_own_names(error: InvalidRequest) -> InvalidRequest:
-    """A refusal of the chat request, told of the fields that the caller wrote."""
+def name_own_fields(error: InvalidRequest) -> None:
+    """Make a refusal of the chat request one of the fields that the caller wrote."""
     for theirs, ours in _NAMES.items():
         if error.param == theirs:
             error.param = ours
-            error.message = error.message.replace(f"'{theirs}'", f"'{ours}'").replace(f"{theirs}.", f"{ours}.", 1)
-    return error
+            error.message = error.message.replace(theirs, ours)
 
 
 def _tools_of(request: ResponsesRequest) -> tuple[list[dict[str, Any]] | None, str | dict[str, Any] | None]:
