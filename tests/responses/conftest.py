@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,14 +11,17 @@ import openai
 import pytest
 
 from serving.app import open_office
+from serving.tenants.audit_store import AuditQuery
 from tests.conftest import OpenSite
 from tests.gateway.administrators import Hospital, hospital
 from tests.local import Site
 
+DAY = 86400
+
 
 @dataclass(frozen=True)
 class Place:
-    """of: clients of a kind of caller of administrators.CALLERS; `ward_user` is who most tests are."""
+    """Its clients are callers of administrators.CALLERS."""
 
     hospital: Hospital
 
@@ -25,14 +29,12 @@ class Place:
     def site(self) -> Site:
         return self.hospital.site
 
-    def _http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.site.app))
-
-    def client(self, key: str = "") -> openai.AsyncOpenAI:
+    def client(self, caller: str = "ward_user", url: str = "") -> openai.AsyncOpenAI:
+        """url: of `listening`; else without a socket."""
         return openai.AsyncOpenAI(
-            base_url="http://gateway.test/v1",
-            api_key=key or self.hospital.keys["ward_user"],
-            http_client=self._http(),
+            base_url=f"{url or 'http://gateway.test'}/v1",
+            api_key=self.hospital.keys[caller],
+            http_client=None if url else self._http(),
             max_retries=0,
         )
 
@@ -46,14 +48,19 @@ class Place:
         )
 
     async def keep(self, seconds: int | None, tenant: str = "ward") -> None:
+        """As an operator sets it."""
         answer = await self.hospital.ask("root", "PATCH", f"/tenants/{tenant}", {"keep_responses": seconds})
         assert answer.json()["keep_responses"] == seconds, answer.text
 
-    async def audited(self, action: str) -> list[str]:
-        """Targets of the acts of this name, the newest first."""
+    def audited(self, prefix: str) -> list[tuple[str, str, str]]:
+        """Action, target and outcome of the administrative acts that begin so, the oldest first."""
         with open_office(self.site.settings) as office:
-            found = office.audit_store.find
-        raise NotImplementedError(found)
+            records = office.audit_store.find(AuditQuery(kind="admin")).items
+        details = [json.loads(record.body)["details"] for record in reversed(records)]
+        return [(d["action"], d["target"], d["outcome"]) for d in details if d["action"].startswith(prefix)]
+
+    def _http(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.site.app))
 
 
 OpenPlace = Callable[..., Place]
@@ -61,4 +68,5 @@ OpenPlace = Callable[..., Place]
 
 @pytest.fixture
 def place(site: OpenSite) -> OpenPlace:
+    """place(...) takes what site(...) takes."""
     return lambda *args, **changes: Place(hospital(lambda: site(*args, **changes)))

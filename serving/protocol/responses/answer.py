@@ -216,7 +216,7 @@ def _usage_of(usage: dict[str, Any]) -> dict[str, Any]:
     reasoning = _object(usage.get("completion_tokens_details")).get("reasoning_tokens") or 0
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": cached},
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
         "output_tokens": completion,
         "output_tokens_details": {"reasoning_tokens": reasoning},
         "total_tokens": prompt + completion,
