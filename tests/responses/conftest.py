@@ -15,6 +15,9 @@ from serving.tenants.audit_store import AuditQuery
 from tests.conftest import OpenSite
 from tests.gateway.administrators import Hospital, hospital
 from tests.local import Site
+from tests.tenants.conftest import postgresql
+
+__all__ = ["postgresql"]  # a fixture
 
 DAY = 86400
 
