@@ -44,7 +44,9 @@ async def create(caller: SignedIn, body: ResponsesBody, gateway: Gateway, reques
     """Answer an input; with `stream: true` as server-sent events, with `background: true` later."""
     caller.require("inference")
     body.check()
-    kept = gateway.responses.keeping(caller, body.store, background=bool(body.background))
+    in_batch = request.scope["state"].get("priority") == BATCH
+    asked = False if in_batch and body.store is None else body.store  # its answers are in its output file
+    kept = gateway.responses.keeping(caller, asked, background=bool(body.background))
     own = await gateway.responses.with_references(caller, items_of(body.input))
     before = await gateway.responses.before(caller, body.previous_response_id)
     chat = chat_of(body, before, own)
