@@ -35,6 +35,7 @@ from serving.gateway.parts import Parts
 from serving.gateway.settlement import Settlements
 from serving.governance import build_governance, build_keyring, build_repeats, load_secrets, open_office
 from serving.jobs import build_jobs
+from serving.keeping import build_keeping
 from serving.sealing import Sealer
 from serving.settings import Settings
 from serving.telemetry.logs import JsonLog, NoLog, RequestLog
@@ -98,6 +99,7 @@ def build_parts(
     audit = governance.audit
     jobs = build_jobs(settings, secrets, governance.database, audit, metrics)
     repeats = build_repeats(settings, secrets, metrics)
+    keeping = build_keeping(settings, secrets, governance)
     backlog = Backlog(metrics, {"usage": governance.ledger, "audit": audit})
     settlements = Settlements(
         metrics=metrics,
@@ -127,6 +129,8 @@ def build_parts(
         administration=governance.administration,
         files=jobs.files,
         batches=jobs.batches,
+        responses=keeping.responses,
+        unattended=keeping.unattended,
         worker_on=jobs.worker_on,
         metrics=metrics,
         log=log,
@@ -134,7 +138,7 @@ def build_parts(
         max_body=settings.server.max_body,
         # HAProxy stands before each gateway of Ray Serve and adds its peer.
         proxies=settings.server.trusted_proxies + (settings.server.runtime == "ray"),
-        background=(  # closed from the end: what is under way settles, then the leases, then the books
+        background=(  # closed from the end: what runs stops, what is under way settles, then the leases, then the books
             audit,
             governance.ledger,
             governance.policies,
@@ -144,6 +148,7 @@ def build_parts(
             backlog,
             jobs.contents,
             settlements,
+            keeping.unattended,
         ),
     )
 

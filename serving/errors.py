@@ -11,6 +11,10 @@
     │   ├── BatchEnded 400            batches/batch.py: nothing is left to cancel
     │   ├── TooManyFiles 400          batches/files.py: a tenant's files
     │   ├── FileInUse 400             batches/files.py: a batch reads it
+    │   ├── UnknownPrevious 400       responses/response.py: a conversation cannot be gone on with
+    │   ├── KeepingNotAllowed 400     responses/response.py: the tenant's responses are not kept
+    │   ├── NotInBackground 400       responses/response.py: nothing to cancel
+    │   ├── TooManyResponses 400      responses/response.py: a tenant's responses that are kept
     │   ├── OperationNotSupported 400 the deployment's model does something else
     │   ├── ContentFiltered 400       a guard, or an endpoint's own filter, refuses the prompt
     │   ├── BodyTooLarge 413
@@ -29,6 +33,7 @@
     ├── UnknownTenant 404             tenants/registry.py: likewise
     ├── UnknownFile 404               batches/file.py
     ├── UnknownBatch 404              batches/batch.py
+    ├── UnknownResponse 404           responses/response.py
     ├── MethodNotAllowed 405
     ├── TenantExists 409              tenants/registry.py
     ├── StillRunning 409              tenants/repeats.py: the first with this Idempotency-Key has not ended

@@ -23,6 +23,7 @@ from serving.telemetry.metrics import PrometheusMetrics
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TENANCY = ROOT / "docs" / "tenancy.md"
+RESPONSES = ROOT / "docs" / "responses.md"
 
 
 def settings_table() -> str:
@@ -81,9 +82,10 @@ def commands_in(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-def test_the_commands_in_the_tenancy_page_exist_with_their_options() -> None:
-    commands = commands_in(TENANCY.read_text())
-    assert len(commands) > 8
+@pytest.mark.parametrize(("page", "at_least"), [(TENANCY, 9), (RESPONSES, 2)], ids=["tenancy", "responses"])
+def test_the_commands_in_the_pages_exist_with_their_options(page: Path, at_least: int) -> None:
+    commands = commands_in(page.read_text())
+    assert len(commands) >= at_least
     for command in commands:
         verbs = list(itertools.takewhile(lambda word: re.fullmatch("[a-z-]+", word), command))[:2]
         asked = CliRunner().invoke(cli, [*verbs, "--help"], env={"COLUMNS": "200"})

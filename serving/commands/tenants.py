@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from serving.commands.limits import row_of, spoken
 from serving.commands.pages import everything
 from serving.commands.printing import Json, print_json, print_table
 from serving.commands.session import opened
-from serving.commands.times import shown
+from serving.commands.times import duration, shown
 from serving.tenants.limits import Subject
 from serving.tenants.registry import Tenant
 
@@ -60,9 +61,10 @@ def show(ctx: typer.Context, id: Id, as_json: Json = False) -> None:
         "created": shown(tenant.created_at),
         "status": status(tenant) + (f" since {shown(tenant.disabled_at)}" if tenant.disabled_at else ""),
         "limits": spoken(limits),
+        "responses": kept(tenant),
     }
     for name, value in facts.items():
-        typer.echo(f"{name:<8} {value}")
+        typer.echo(f"{name:<9} {value}")
 
 
 @tenants_app.command(epilog="Example: clinserve tenants disable cardiology")
@@ -81,6 +83,23 @@ def enable(ctx: typer.Context, id: Id) -> None:
     typer.echo(f"Enabled '{tenant.id}'.")
 
 
+@tenants_app.command(epilog="Example: clinserve tenants keep-responses cardiology 7d")
+def keep_responses(
+    ctx: typer.Context,
+    id: Id,
+    time: Annotated[str, typer.Argument(help="For example 12h or 30d; off: not at all.", show_default=False)],
+) -> None:
+    """Keep what /v1/responses answers for a while, so that clients can go on from it. Off unless set."""
+    with opened(ctx) as office:
+        seconds = None if time == "off" else int(duration("TIME", time).total_seconds())
+        tenant = office.administration.keep_responses(office.actor, id, seconds)
+    typer.echo(f"Responses of '{tenant.id}': {kept(tenant)}.")
+
+
+def kept(tenant: Tenant) -> str:
+    return "not kept" if tenant.keep_responses is None else f"kept for {timedelta(seconds=tenant.keep_responses)}"
+
+
 def status(tenant: Tenant) -> str:
     return "active" if tenant.disabled_at is None else "disabled"
 
@@ -92,4 +111,5 @@ def public(tenant: Tenant) -> dict[str, Any]:
         "created_at": tenant.created_at.isoformat(),
         "disabled_at": tenant.disabled_at.isoformat() if tenant.disabled_at else None,
         "status": status(tenant),
+        "keep_responses": tenant.keep_responses,
     }

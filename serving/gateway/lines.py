@@ -1,5 +1,5 @@
-"""Lines of a batch, run through the gateway's own application: each is a request like any other, from validation to
-the audit log, but of the batch's owner and behind everybody who waits.
+"""Requests that no connection brings, run through the gateway's own application: lines of a batch, which go behind
+everybody who waits, and background responses. Each is a request like any other, from validation to the audit log.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from serving.tenants.callers import Caller
 
 
 class AppLines:
-    """app: as create_app made it, so without what stands between it and a network."""
+    """app: as create_app made it, so without what stands between it and a network. priority: see EngineRequest."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, priority: int = BATCH) -> None:
         self._app = app
+        self._priority = priority
 
     async def run(self, owner: Caller, endpoint: str, body: bytes) -> Answer:
         request_id = f"req_{secrets.token_hex(12)}"
@@ -30,19 +31,19 @@ class AppLines:
         async def receive() -> Message:
             if unread:
                 return unread.pop()
-            await asyncio.Event().wait()  # the worker cancels a line, it never hangs up
+            await asyncio.Event().wait()  # whoever runs it cancels it, and never hangs up
             raise AssertionError
 
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await self._app(_scope(owner, endpoint, request_id, len(body)), receive, send)
+        await self._app(_scope(owner, endpoint, request_id, len(body), self._priority), receive, send)
         head = sent[0]
         text = b"".join(message.get("body", b"") for message in sent[1:])
         return Answer(head["status"], request_id, text, _retry_after(head))
 
 
-def _scope(owner: Caller, path: str, request_id: str, length: int) -> dict[str, Any]:
+def _scope(owner: Caller, path: str, request_id: str, length: int, priority: int) -> dict[str, Any]:
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -56,7 +57,7 @@ def _scope(owner: Caller, path: str, request_id: str, length: int) -> dict[str, 
         "headers": [(b"content-type", b"application/json"), (b"content-length", str(length).encode())],
         "client": None,
         "server": None,
-        "state": {"request_id": request_id, "caller": owner, "priority": BATCH},
+        "state": {"request_id": request_id, "caller": owner, "priority": priority},
     }
 
 

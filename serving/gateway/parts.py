@@ -17,6 +17,8 @@ from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog
 from serving.gateway.dialects import Dialect
 from serving.gateway.settlement import Settlements
+from serving.responses.background import Background
+from serving.responses.responses import Responses
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
 from serving.tenants.administration import Administration
@@ -43,7 +45,8 @@ class Running(Protocol):
 class Parts:
     """check_tenant: raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace.
     max_body: bytes. proxies: how many between the client and this process. worker_on: the batch worker, once there is
-    an application to run lines through. background: started in this order, closed in the other.
+    an application to run lines through. unattended: responses that nobody waits for. background: started in this
+    order, closed in the other.
     """
 
     dialects: tuple[Dialect, ...]
@@ -59,6 +62,8 @@ class Parts:
     administration: Administration
     files: Files
     batches: Batches
+    responses: Responses
+    unattended: Background
     worker_on: Callable[[ASGIApp], Running]
     metrics: Metrics
     log: RequestLog

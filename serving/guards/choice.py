@@ -13,7 +13,7 @@ from serving.guards.guard import NOTHING, Guard, Verdict
 from serving.guards.lookback import Lookback
 from serving.guards.results import Results, merged
 from serving.guards.texts import answer_in, texts_of
-from serving.guards.wire import event_of
+from serving.protocol import sse
 
 _MAX_WAITING = 16_384
 """Events. What waits is bounded by characters; this is for an engine that sends events without any."""
@@ -98,10 +98,10 @@ class GuardedChoice:
             choice = event["choices"][0]
             if ends or choice.get("finish_reason") is not None:
                 event = event | {"choices": [choice | {"content_filter_results": self._results_beside(choice)}]}
-            released.append(event_of(event))
+            released.append(sse.encode(event))
         if self.blocked:
             self._waiting.clear()
-            released.append(event_of(self._blocking(self._last)))
+            released.append(sse.encode(self._blocking(self._last)))
         return released
 
     def _is_clear(self, ends: dict[str, int]) -> bool:

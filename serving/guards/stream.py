@@ -9,7 +9,7 @@ from typing import Any
 from serving.engines.engine import Tally
 from serving.guards.choice import GuardedChoice
 from serving.guards.guard import NOTHING, Guard, Verdict
-from serving.guards.wire import answer_of, event_of
+from serving.guards.wire import answer_of
 from serving.protocol import sse
 
 
@@ -56,7 +56,7 @@ class GuardedStream:
             "total_tokens": tally.prompt + tally.completion,
             "prompt_tokens_details": {"cached_tokens": tally.cached},
         }
-        return event_of({**self._envelope, "choices": [], "usage": usage}) + sse.DONE
+        return sse.encode({**self._envelope, "choices": [], "usage": usage}) + sse.DONE
 
     def verdicts(self) -> list[Verdict]:
         """One for each guard."""

@@ -11,7 +11,8 @@ from serving.guards.guard import NOTHING, Guard, Verdict
 from serving.guards.lookback import Lookback
 from serving.guards.results import Results, merged
 from serving.guards.texts import answer_in, texts_of
-from serving.guards.wire import answer_of, indexed, written
+from serving.guards.wire import answer_of, indexed
+from serving.protocol import sse
 
 
 class GuardedWhole:
@@ -40,7 +41,7 @@ class GuardedWhole:
             answer = answer | {"choices": [await self._choice(choice) for choice in answer["choices"]]}
         if prompt_results:
             answer = answer | {"prompt_filter_results": _beside(answer.get("prompt_filter_results"), prompt_results)}
-        return written(answer)
+        return sse.written(answer)
 
     async def _choice(self, choice: dict[str, Any]) -> dict[str, Any]:
         verdicts = [NOTHING] * len(self._guards)

@@ -1,4 +1,4 @@
-"""Events and objects as they are written here, and Azure's `prompt_filter_results` (azure-wire-format, 1.5)."""
+"""Answers as they are read here, and Azure's `prompt_filter_results` (azure-wire-format, 1.5)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ from typing import Any
 from serving.errors import EngineFailed
 from serving.guards.results import Results
 from serving.protocol import sse
-
-
-def written(payload: object) -> bytes:
-    """As compact JSON. JSON can hold half a surrogate, UTF-8 cannot: then in ASCII."""
-    try:
-        return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return json.dumps(payload, separators=(",", ":")).encode()
-
-
-def event_of(payload: object) -> bytes:
-    return b"data: " + written(payload) + sse.END
 
 
 def answer_of(data: bytes) -> dict[str, Any]:
@@ -45,7 +33,7 @@ def opening(prompt_results: Sequence[Results]) -> bytes:
     if not prompt_results:
         return b""
     envelope: dict[str, Any] = {"id": "", "object": "", "created": 0, "model": "", "choices": []}
-    return event_of(envelope | {"prompt_filter_results": indexed(prompt_results)})
+    return sse.encode(envelope | {"prompt_filter_results": indexed(prompt_results)})
 
 
 def indexed(prompt_results: Sequence[Results]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ here only where the gateway relies on them or where an engine has been crashed b
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -194,12 +195,14 @@ _PART_KEYS = {
 }
 
 
-def check_names(extra: dict[str, Any]) -> None:
+def check_names(
+    extra: Collection[str], *, forbidden: Mapping[str, str] = FORBIDDEN, ignored: Collection[str] = IGNORED
+) -> None:
     """Refuse the names that a request may not hold. Raises ForbiddenField, InvalidRequest."""
     for name in extra:
-        if name in FORBIDDEN:
-            raise ForbiddenField(f"The field '{name}' is not allowed: {FORBIDDEN[name]}.", param=name)
-    if extra.keys() - IGNORED:
+        if name in forbidden:
+            raise ForbiddenField(f"The field '{name}' is not allowed: {forbidden[name]}.", param=name)
+    if set(extra) - set(ignored):
         # The name is the caller's text, so it is not repeated; `param` would be the only other place for it.
         raise InvalidRequest("The request has a field that is unknown here. The fields are listed at /docs.")
 

@@ -1,6 +1,7 @@
 """Server-sent events as OpenAI sends them: `data: {json}` and a blank line, LF only, the last one `data: [DONE]`.
 
-Strict parsers (azure-ai-inference) fail on comments, CRLF and `event:` lines, so we never write any.
+Strict parsers (azure-ai-inference) fail on comments, CRLF and `event:` lines, so we write none of them, but for the
+events of the Responses API, which have a name each (`named`).
 """
 
 from __future__ import annotations
@@ -140,6 +141,19 @@ def payload_of(event: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def written(payload: object) -> bytes:
+    """As compact JSON. JSON can hold half a surrogate, UTF-8 cannot: then in ASCII."""
+    try:
+        return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(payload, separators=(",", ":")).encode()
+
+
 def encode(payload: object) -> bytes:
     """One event with `payload` as compact JSON."""
-    return b"data: " + json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode() + END
+    return b"data: " + written(payload) + END
+
+
+def named(payload: dict[str, Any]) -> bytes:
+    """One event of the Responses API; its name is also the payload's `type`."""
+    return b"event: " + str(payload["type"]).encode() + b"\n" + encode(payload)

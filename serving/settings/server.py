@@ -109,6 +109,18 @@ class Batches(Section):
     )
 
 
+class Responses(Section):
+    """Responses that are kept, for tenants that allow it (`clinserve tenants keep-responses`)."""
+
+    max_size: Bytes = Field(
+        4 * 2**20, description="Largest that is kept, its input included; a larger one is answered and not kept."
+    )
+    max_stored: int = Field(10_000, ge=1, description="Responses of a tenant that are kept at a time.")
+    max_chain: int = Field(100, ge=1, description="Responses before one, through previous_response_id.")
+    max_history: Bytes = Field(8 * 2**20, description="What they may be together.")
+    max_background: int = Field(64, ge=1, description="Background responses of one gateway replica at a time.")
+
+
 class Telemetry(Section):
     """Metrics and logs. There is no setting that logs content."""
 

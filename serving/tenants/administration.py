@@ -25,7 +25,7 @@ from serving.tenants.keys import Keyring, utcnow
 from serving.tenants.ledger import UsageQuery, UsageRecord, UsageRow, UsageStore
 from serving.tenants.limits import Limits, LimitStore, Scope, Subject, check_limits, page_of
 from serving.tenants.paging import Page, PageRequest
-from serving.tenants.registry import Tenant, TenantExists, TenantStore, UnknownTenant, check_new
+from serving.tenants.registry import Tenant, TenantExists, TenantStore, UnknownTenant, check_keep, check_new
 from serving.tenants.rights import ADMINISTRATIVE, check_grant, reach, require_system
 from serving.tenants.stores import StoreUnavailable
 from serving.tenants.trail import Audit, Trail
@@ -105,6 +105,20 @@ class Administration:
             require_system(actor, "operator")
             entry.tenant = self._tenant(id).id
             tenant = self._tenants.enable(id)
+        self._changed()
+        return tenant
+
+    def keep_responses(self, actor: Caller, id: str, seconds: int | None) -> Tenant:
+        """For an operator of system. How long the tenant's responses are kept from now on; None: not at all.
+
+        What is there already and would not be kept so long is not given out any more, and goes. Raises InvalidRequest.
+        """
+        kept = {"keep_responses": seconds or 0}
+        with self._trail.change(actor, "tenant.keep_responses", id, kept) as entry:
+            require_system(actor, "operator")
+            check_keep(seconds)
+            entry.tenant = self._tenant(id).id
+            tenant = self._tenants.keep_responses(id, seconds)
         self._changed()
         return tenant
 

@@ -124,6 +124,7 @@ class Policies:
 
     limits: Mapping[Subject, Limits]
     tenants: Mapping[str, TenantState]
+    keeps: Mapping[str, int]
     read_at: float
 
 
@@ -178,6 +179,10 @@ class PolicyBook:
         if state == "unknown":
             raise TenantDisabled("The tenant of this key is not registered. One that is new is known within seconds.")
 
+    def keeps(self) -> Mapping[str, int]:
+        """Seconds for which responses are kept, by tenant, of those that keep any. Raises StoreUnavailable likewise."""
+        return self._in_force().keeps
+
     @property
     def age(self) -> float | None:
         """Seconds since the stores were read, None before the first success."""
@@ -188,10 +193,12 @@ class PolicyBook:
         with self._reading:  # or who began earlier could end later, and put back what was in force before
             read_at = self._clock()
             limits = {subject: row.over(self._defaults[subject.scope]) for subject, row in self._limits.all().items()}
+            registered = self._tenants.all()
             tenants: dict[str, TenantState] = {
-                tenant.id: "active" if tenant.disabled_at is None else "disabled" for tenant in self._tenants.all()
+                tenant.id: "active" if tenant.disabled_at is None else "disabled" for tenant in registered
             }
-            self._policies = Policies(limits, tenants, read_at)
+            keeps = {tenant.id: tenant.keep_responses for tenant in registered if tenant.keep_responses is not None}
+            self._policies = Policies(limits, tenants, keeps, read_at)
 
     async def start(self) -> None:
         """Read the stores, and go on following them. A store that is away now is tried again; see the class."""

@@ -14,6 +14,8 @@ from serving.errors import InvalidRequest, NotAllowed, ServingError
 from serving.tenants.paging import Page, PageRequest, bad_cursor
 
 TENANT_ID = re.compile(r"[a-z0-9._-]{1,63}")
+SHORTEST_KEEP, LONGEST_KEEP = 60, 400 * 86400
+"""Seconds for which responses can be kept."""
 
 
 class UnknownTenant(ServingError):
@@ -39,12 +41,15 @@ class TenantDisabled(NotAllowed):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """id: what keys and usage refer to. name: for people. Times are UTC and aware."""
+    """id: what keys and usage refer to. name: for people. Times are UTC and aware. keep_responses: seconds for which
+    responses are kept (serving/responses); None: not at all.
+    """
 
     id: str
     name: str
     created_at: datetime
     disabled_at: datetime | None = None
+    keep_responses: int | None = None
 
 
 def check_new(tenant: Tenant) -> None:
@@ -54,6 +59,14 @@ def check_new(tenant: Tenant) -> None:
     name = tenant.name
     if not (0 < len(name) <= 200 and name.isprintable() and name == name.strip()):
         raise InvalidRequest("The name of a tenant is 1 to 200 printable characters.", param="name")
+
+
+def check_keep(seconds: int | None) -> None:
+    """Raise InvalidRequest for a time that responses cannot be kept."""
+    if seconds is not None and not SHORTEST_KEEP <= seconds <= LONGEST_KEEP:
+        raise InvalidRequest(
+            f"Responses are kept for {SHORTEST_KEEP} to {LONGEST_KEEP} seconds, or not at all.", param="keep_responses"
+        )
 
 
 class TenantStore(Protocol):
@@ -73,6 +86,9 @@ class TenantStore(Protocol):
 
     def enable(self, id: str) -> Tenant:
         """Take the mark off and return the tenant, or raise `UnknownTenant`."""
+
+    def keep_responses(self, id: str, seconds: int | None) -> Tenant:
+        """Set how long the tenant's responses are kept and return it, or raise `UnknownTenant`."""
 
     def page(self, page: PageRequest) -> Page[Tenant]:
         """Tenants, oldest first; the cursor is a tenant's id. Raises `InvalidRequest` for a cursor that is none."""
@@ -110,6 +126,11 @@ class MemoryTenants:
     def enable(self, id: str) -> Tenant:
         with self._lock:
             tenant = self._tenants[id] = replace(self.get(id), disabled_at=None)
+            return tenant
+
+    def keep_responses(self, id: str, seconds: int | None) -> Tenant:
+        with self._lock:
+            tenant = self._tenants[id] = replace(self.get(id), keep_responses=seconds)
             return tenant
 
     def page(self, page: PageRequest) -> Page[Tenant]:

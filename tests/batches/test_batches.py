@@ -52,6 +52,21 @@ def test_a_line_that_is_refused_is_in_the_error_file_with_its_status(client: ope
     assert len(rows(client.files.content(batch.output_file_id).text)) == 2
 
 
+def test_a_batch_of_responses_answers_with_response_objects_and_counts_their_tokens(client: openai.OpenAI) -> None:
+    bodies = [{"model": "echo", "input": f"one two {n}"} for n in range(3)] + [
+        {"model": "echo", "input": "x", "background": True},
+        {"model": "echo", "input": "x", "tools": [{"type": "web_search"}]},
+    ]
+    lines = [line(n, url="/v1/responses", body=body) for n, body in enumerate(bodies)]
+    batch = ended(client, submitted(client, lines, endpoint="/v1/responses"))
+    assert batch.status == "completed" and batch.output_file_id and batch.error_file_id and batch.usage
+    answers = [one["response"]["body"] for one in rows(client.files.content(batch.output_file_id).text)]
+    assert [a["output"][0]["content"][0]["text"] for a in answers] == ["one two 0", "one two 1", "one two 2"]
+    assert batch.usage.output_tokens == sum(a["usage"]["output_tokens"] for a in answers) == 9
+    errors = rows(client.files.content(batch.error_file_id).text)
+    assert [one["response"]["status_code"] for one in errors] == [400, 400]
+
+
 @pytest.mark.parametrize(
     ("lines", "code", "number"),
     [

@@ -39,6 +39,17 @@ def test_a_tenant_is_disabled_and_enabled_and_the_way_back_is_told(shell: Shell)
     assert shell.tells("tenants", "show", "ward")["status"] == "active"
 
 
+def test_responses_are_kept_for_a_time_that_is_shown_and_off_again(shell: Shell) -> None:
+    assert "not kept" in shell.says("tenants", "show", "ward")
+    assert "kept for 7 days" in shell.says("tenants", "keep-responses", "ward", "7d")
+    assert shell.tells("tenants", "show", "ward")["keep_responses"] == 7 * 86400
+    assert "kept for 7 days" in shell.says("tenants", "show", "ward")
+    assert "not kept" in shell.says("tenants", "keep-responses", "ward", "off")
+    assert shell.tells("tenants", "show", "ward")["keep_responses"] is None
+    assert "a number and m, h, d or w" in shell.refuses("tenants", "keep-responses", "ward", "long")
+    assert "60 to 34560000 seconds" in shell.refuses("tenants", "keep-responses", "ward", "99w")
+
+
 def test_what_cannot_be_is_one_line(shell: Shell) -> None:
     assert "exists already" in shell.refuses("tenants", "create", "ward")
     assert "1 to 63 of a-z" in shell.refuses("tenants", "create", "No Slug")

@@ -53,6 +53,20 @@ async def test_a_disabled_tenants_keys_are_refused_until_it_is_enabled(site: Ope
     assert (await client.get("/v1/models")).status_code == 200
 
 
+async def test_how_long_a_tenants_responses_are_kept_is_for_an_operator_of_system_to_say(site: OpenSite) -> None:
+    there = hospital(site)
+    kept = await there.ask("operator", "PATCH", "/tenants/ward", {"keep_responses": 3600})
+    assert kept.json()["keep_responses"] == 3600
+    assert (await there.ask("ward_admin", "GET", "/tenants/ward")).json()["keep_responses"] == 3600
+    for caller in ("ward_admin", "key_admin", "auditor"):
+        error_of(await there.ask(caller, "PATCH", "/tenants/ward", {"keep_responses": 60}), 403, "role_missing")
+    error_of(await there.ask("root", "PATCH", "/tenants/nobody", {"keep_responses": 60}), 404, "tenant_not_found")
+    for body in ({"keep_responses": 59}, {"keep_responses": "1d"}, {"keep_responses": 2**40}, {}, {"name": "x"}):
+        error_of(await there.ask("root", "PATCH", "/tenants/ward", body), 400, "invalid_request")
+    off = await there.ask("root", "PATCH", "/tenants/ward", {"keep_responses": None})
+    assert off.json()["keep_responses"] is None
+
+
 async def test_a_taken_id_is_a_conflict_and_an_unknown_one_not_found(site: OpenSite) -> None:
     there = hospital(site)
     error_of(await there.ask("root", "POST", "/tenants", {"id": "ward", "name": "x"}), 409, "conflict")

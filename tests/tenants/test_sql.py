@@ -70,6 +70,23 @@ def test_keys_of_the_first_release_go_on_and_their_tenants_are_registered(engine
     assert SqlTenants(engine).all() == (Tenant("Ward 3", "Ward 3", datetime(2026, 3, 1, 12, tzinfo=UTC)),)
 
 
+def test_a_database_of_the_release_before_responses_goes_on(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0003")
+        connection.exec_driver_sql(
+            "INSERT INTO tenants (id, name, created_at) VALUES ('ward', 'W', '2026-03-01 12:00:00')"
+        )
+    migrate(engine)
+    (tenant,) = SqlTenants(engine).all()
+    assert (tenant.id, tenant.keep_responses) == ("ward", None)
+    assert SqlTenants(engine).keep_responses("ward", 60).keep_responses == 60
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
 def test_processes_that_start_at_once_all_find_the_schema(path: Path) -> None:
     start = """if True:
         import multiprocessing, sys

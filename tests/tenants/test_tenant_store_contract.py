@@ -43,7 +43,7 @@ def test_an_id_is_given_once(store: TenantStore) -> None:
 
 
 def test_a_tenant_that_does_not_exist_is_neither_found_nor_changed(store: TenantStore) -> None:
-    for act in (store.get, store.enable, lambda id: store.disable(id, NOON)):
+    for act in (store.get, store.enable, lambda id: store.disable(id, NOON), lambda id: store.keep_responses(id, 60)):
         with pytest.raises(UnknownTenant):
             act("nobody")
     assert store.all() == ()
@@ -55,6 +55,14 @@ def test_a_disabled_tenant_keeps_its_first_time_until_it_is_enabled(store: Tenan
     assert store.disable("ward", NOON + 2 * HOUR).disabled_at == NOON + HOUR
     assert store.get("ward").disabled_at == NOON + HOUR
     assert store.enable("ward") == store.get("ward") == WARD
+
+
+def test_a_tenants_responses_are_kept_as_it_was_last_set(store: TenantStore) -> None:
+    store.add(WARD)
+    assert store.get("ward").keep_responses is None
+    assert store.keep_responses("ward", 3600) == replace(WARD, keep_responses=3600) == store.get("ward")
+    assert store.disable("ward", NOON).keep_responses == 3600
+    assert store.keep_responses("ward", None).keep_responses is None
 
 
 def test_pages_show_each_tenant_once_the_oldest_first(store: TenantStore) -> None:

@@ -13,7 +13,7 @@ from serving.gateway.admin.shapes import Closed, Listing, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
 from serving.gateway.parts import Gateway
-from serving.tenants.registry import Tenant, TenantExists, UnknownTenant
+from serving.tenants.registry import LONGEST_KEEP, SHORTEST_KEEP, Tenant, TenantExists, UnknownTenant
 
 router = APIRouter(prefix="/tenants", tags=["tenants"], route_class=AdminRoute)
 
@@ -23,6 +23,13 @@ class NewTenant(Closed):
     name: str = Field(description="For people.", examples=["Cardiology, St. Mary"])
 
 
+class Keeping(Closed):
+    keep_responses: int | None = Field(
+        description=f"Seconds, {SHORTEST_KEEP} to {LONGEST_KEEP}, for which its responses are kept. null: not at all.",
+        examples=[86400],
+    )
+
+
 class TenantCard(BaseModel):
     object: Literal["tenant"] = "tenant"
     id: str
@@ -30,6 +37,7 @@ class TenantCard(BaseModel):
     created_at: datetime
     disabled_at: datetime | None
     status: Literal["active", "disabled"]
+    keep_responses: int | None = Field(description="Seconds for which its responses are kept. null: not at all.")
 
 
 @router.post(
@@ -56,6 +64,16 @@ def get(id: str, caller: SignedIn, gateway: Gateway) -> TenantCard:
     return _card(gateway.administration.get_tenant(caller, id))
 
 
+@router.patch("/{id}", summary="Keep responses", openapi_extra=described_by(Keeping), responses=refusals(UnknownTenant))
+def keep(
+    id: str, caller: SignedIn, body: Annotated[Keeping, Depends(read_as(Keeping))], gateway: Gateway
+) -> TenantCard:
+    """How long its responses are kept, within seconds everywhere. Those that would be older go. For an operator of
+    `system`.
+    """
+    return _card(gateway.administration.keep_responses(caller, id, body.keep_responses))
+
+
 @router.post("/{id}/disable", summary="Disable a tenant", responses=refusals(UnknownTenant))
 def disable(id: str, caller: SignedIn, gateway: Gateway) -> TenantCard:
     """Its keys and tokens are refused from now on, within seconds everywhere. For an operator of `system`."""
@@ -75,4 +93,5 @@ def _card(tenant: Tenant) -> TenantCard:
         created_at=tenant.created_at,
         disabled_at=tenant.disabled_at,
         status="active" if tenant.disabled_at is None else "disabled",
+        keep_responses=tenant.keep_responses,
     )

@@ -30,6 +30,7 @@ from serving.telemetry.record import RequestRecord
 
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 _KEYWORDS = frozenset({"preview", "v1", "latest"})
+_EVENT_KINDS = {403: "forbidden", 429: "too_many_requests"}
 
 
 class AzureOpenAI(Envelope):
@@ -58,6 +59,11 @@ class AzureOpenAI(Envelope):
             return super().body_of(error)
         code, message = short
         return {"error": {"code": code, "message": message}}
+
+    def error_event(self, error: ServingError) -> dict[str, Any]:
+        """Nested: openai's client raises on it, where it hands over OpenAI's flat one (azure-wire-format, 1.7)."""
+        kind = _EVENT_KINDS.get(error.status, "server_error" if error.status >= 500 else "user_error")
+        return {"error": {"type": kind, "code": error.code, "message": error.message, "param": error.param}}
 
     def headers_of(self, record: RequestRecord, asked: Headers) -> dict[str, str]:
         own = str(uuid.uuid5(uuid.NAMESPACE_OID, record.request_id))

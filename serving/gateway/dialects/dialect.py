@@ -37,6 +37,10 @@ class Dialect(Protocol):
         """The last event of a stream that breaks. None: the connection is to be dropped instead."""
         ...
 
+    def error_event(self, error: ServingError) -> dict[str, Any]:
+        """What the `error` event of a response that breaks says (azure-wire-format, 1.7)."""
+        ...
+
 
 class Envelope:
     """What dialects have in common."""
@@ -57,6 +61,9 @@ class Envelope:
 
     def broken(self, error: ServingError) -> bytes | None:
         return sse.encode(self.body_of(error))
+
+    def error_event(self, error: ServingError) -> dict[str, Any]:
+        return {"code": error.code, "message": error.message, "param": error.param}
 
 
 class Spoken:

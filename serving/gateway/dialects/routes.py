@@ -16,14 +16,14 @@ from collections.abc import Iterable
 from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 
-from serving.gateway import batches, chat, files, models
+from serving.gateway import batches, chat, files, models, responses
 from serving.gateway.dialects.azure import any_version, dated_version
 from serving.gateway.dialects.information import model_information
 
 _DEPLOYED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 _INFERENCE = ("/v1/chat/completions", "/v1/embeddings")
 
-_openai = (chat.router, models.router, files.router, batches.router)
+_openai = (chat.router, responses.router, models.router, files.router, batches.router)
 _routes = [route for router in _openai for route in router.routes if isinstance(route, APIRoute)]
 
 

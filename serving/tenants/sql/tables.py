@@ -49,6 +49,7 @@ tenants = Table(
     Column("name", String, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("disabled_at", UtcTime),
+    Column("keep_responses", BigInteger),  # seconds, NULL: not kept
 )
 
 api_keys = Table(
@@ -195,4 +196,21 @@ batch_results = Table(
     Column("line", BigInteger, primary_key=True, autoincrement=False),
     Column("failed", Boolean, nullable=False),
     Column("text", LargeBinary, nullable=False),  # sealed
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("previous", String),  # the response that it goes on from
+    Column("status", String, nullable=False),
+    Column("background", Boolean, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("held_until", UtcTime),  # of one that runs: until then its process must say that it lives
+    Column("content", LargeBinary, nullable=False),  # sealed
+    Index("ix_responses_tenant", "tenant", "created_at"),
+    Index("ix_responses_expires_at", "expires_at"),
+    Index("ix_responses_status", "status", "held_until"),
 )

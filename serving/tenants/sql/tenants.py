@@ -44,6 +44,11 @@ class SqlTenants:
             connection.execute(update(tenants).where(tenants.c.id == id).values(disabled_at=None))
             return _the_tenant(connection, id)
 
+    def keep_responses(self, id: str, seconds: int | None) -> Tenant:
+        with translated(), self._engine.begin() as connection:
+            connection.execute(update(tenants).where(tenants.c.id == id).values(keep_responses=seconds))
+            return _the_tenant(connection, id)
+
     def page(self, page: PageRequest) -> Page[Tenant]:
         query = _ALL.limit(page.limit + 1)  # one more says whether there is another page
         with translated(), self._engine.connect() as connection:
@@ -69,4 +74,10 @@ def _the_tenant(connection: Connection, id: str) -> Tenant:
 
 
 def _tenant(row: Row[tuple[object, ...]]) -> Tenant:
-    return Tenant(id=row.id, name=row.name, created_at=row.created_at, disabled_at=row.disabled_at)
+    return Tenant(
+        id=row.id,
+        name=row.name,
+        created_at=row.created_at,
+        disabled_at=row.disabled_at,
+        keep_responses=row.keep_responses,
+    )
