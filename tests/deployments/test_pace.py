@@ -9,11 +9,12 @@ from serving.deployments.pace import Pace
 ALONE = 0.1
 
 
-def fed(pace: Pace, beside: float, *, rounds: int, share_alone: float = 0.6) -> Pace:
-    """Rounds of requests of which so many met no line; the others waited `beside` seconds."""
-    for number in range(20 * rounds):
-        alone = (number % 10) < share_alone * 10
-        pace.waited(ALONE if alone else beside, alone=alone)
+def fed(pace: Pace, beside: float, *, rounds: int, alone: bool = True) -> Pace:
+    """Rounds of requests that met a line and waited so long; if `alone`, as many others that met none."""
+    for _ in range(20 * rounds):
+        if alone:
+            pace.waited(ALONE, alone=True)
+        pace.waited(beside, alone=False)
     return pace
 
 
@@ -32,7 +33,21 @@ def test_it_has_a_ceiling() -> None:
 
 
 def test_where_no_request_is_alone_nothing_is_known_and_it_shrinks() -> None:
-    assert fed(Pace(100), beside=0.1, rounds=20, share_alone=0).rate == 0.5
+    assert fed(Pace(100), beside=0.1, rounds=20, alone=False).rate == 0.5
+
+
+def test_what_was_long_ago_is_no_measure() -> None:
+    pace = fed(Pace(2), beside=0.1, rounds=8)
+    reached = pace.rate
+    assert fed(pace, beside=0.1, rounds=30, alone=False).rate < reached
+
+
+def test_without_lines_it_stays_as_it_is() -> None:
+    """Else hours without a batch would open the door for the next one."""
+    pace = Pace(2)
+    for _ in range(5000):
+        pace.waited(ALONE, alone=True)
+    assert pace.rate == 2
 
 
 def test_a_few_slow_ones_of_many_are_no_reason() -> None:
@@ -45,7 +60,7 @@ def test_a_few_slow_ones_of_many_are_no_reason() -> None:
 def test_it_settles_where_a_model_of_a_replica_lets_it() -> None:
     """A replica whose first tokens take 3 % longer for each line a second: the tolerated growth is at about 8."""
     pace, chance, rates = Pace(2), random.Random(2), []
-    for _ in range(6000):
+    for _ in range(8000):
         alone = chance.random() < 0.3
         pace.waited(ALONE if alone else ALONE * (1 + 0.03 * pace.rate), alone=alone)
         rates.append(pace.rate)
