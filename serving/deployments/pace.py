@@ -16,7 +16,7 @@ _SLOWEST, _FASTEST = 0.5, 1000.0
 _ROUND = 20  # requests beside lines between two looks
 _KEPT = 100  # requests without lines to compare with
 _NEEDED = 10
-_FORGOTTEN = 10  # of those, at each look: what it was like an hour ago is no measure
+_FORGOTTEN = 5  # of those, at each look: what it was like an hour ago is no measure
 
 
 class Pace:
