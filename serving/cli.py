@@ -10,9 +10,11 @@ import typer
 
 from serving import __version__
 from serving.commands.audit import audit_app
+from serving.commands.batch import batch_app
 from serving.commands.keys import keys_app
 from serving.commands.limits import limits_app
 from serving.commands.office import Office
+from serving.commands.remote import DEFAULT_URL, CannotAsk, Key, Url
 from serving.commands.tenants import tenants_app
 from serving.commands.usage import usage_app
 from serving.secrets import SecretsError
@@ -35,6 +37,7 @@ cli.add_typer(keys_app, name="keys")
 cli.add_typer(limits_app, name="limits")
 cli.add_typer(usage_app, name="usage")
 cli.add_typer(audit_app, name="audit")
+cli.add_typer(batch_app, name="batch")
 
 Config = Annotated[
     Path,
@@ -77,10 +80,8 @@ def serve(
 @cli.command()
 def chat(
     message: Annotated[str | None, typer.Argument(help="Ask once and stop. Without it, a conversation.")] = None,
-    url: Annotated[str, typer.Option(envvar="CLINSERVE_URL", help="The server.")] = "http://127.0.0.1:8000",
-    key: Annotated[
-        str | None, typer.Option(envvar="CLINSERVE_API_KEY", help="Default: the key in .clinserve/demo.key.")
-    ] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
     model: Annotated[str | None, typer.Option(help="Deployment. Default: the first one.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     note: Annotated[Path | None, typer.Option(help="A text file that the first message is about.")] = None,
@@ -90,7 +91,7 @@ def chat(
 
     try:
         command.chat(message, url=url, key=key, model=model, system=system, note=note)
-    except command.CannotChat as error:
+    except CannotAsk as error:
         fail(str(error))
 
 

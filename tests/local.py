@@ -129,11 +129,12 @@ async def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 @contextmanager
-def listening(app: ASGIApp) -> Iterator[str]:
-    """The app in a real uvicorn on a free port, in a thread; gives its address. For what needs sockets."""
+def listening(app: ASGIApp, port: int = 0) -> Iterator[str]:
+    """The app in a real uvicorn, in a thread, on this port or a free one; gives its address. For what needs sockets."""
     server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1))
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -10,12 +10,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from serving import app as _app  # noqa: F401  # so that all error classes exist
 from serving import errors
+from serving.batches.batch import Status
 from serving.cli import cli
 from serving.settings import reference
 from serving.telemetry.metrics import PrometheusMetrics
@@ -24,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TENANCY = ROOT / "docs" / "tenancy.md"
 RESPONSES = ROOT / "docs" / "responses.md"
+BATCHES = ROOT / "docs" / "batches.md"
 
 
 def settings_table() -> str:
@@ -82,10 +85,10 @@ def commands_in(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-@pytest.mark.parametrize(("page", "at_least"), [(TENANCY, 9), (RESPONSES, 2)], ids=["tenancy", "responses"])
-def test_the_commands_in_the_pages_exist_with_their_options(page: Path, at_least: int) -> None:
+@pytest.mark.parametrize("page", [TENANCY, RESPONSES, BATCHES], ids=lambda page: page.stem)
+def test_the_commands_in_a_page_exist_with_their_options(page: Path) -> None:
     commands = commands_in(page.read_text())
-    assert len(commands) >= at_least
+    assert len(commands) > 1
     for command in commands:
         verbs = list(itertools.takewhile(lambda word: re.fullmatch("[a-z-]+", word), command))[:2]
         asked = CliRunner().invoke(cli, [*verbs, "--help"], env={"COLUMNS": "200"})
@@ -93,6 +96,21 @@ def test_the_commands_in_the_pages_exist_with_their_options(page: Path, at_least
             asked = CliRunner().invoke(cli, [verbs[0], "--help"], env={"COLUMNS": "200"})
         assert asked.exit_code == 0, command
         assert all(word in asked.stdout for word in command if word.startswith("--")), command
+
+
+def test_the_batches_page_names_settings_states_errors_and_files_that_exist() -> None:
+    text = BATCHES.read_text()
+    settings = {path.replace("[]", "") for path, _, _ in reference()}
+    named = set(re.findall(r"`((?:batches|server)\.[a-z_]+)`", text))
+    assert len(named) > 5 and named <= settings
+    states = {
+        state for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for state in re.findall("`([a-z_]+)`", row)
+    }
+    assert set(get_args(Status)) <= states
+    codes = set(re.findall(r"400 `([a-zA-Z_]+)`", text))
+    assert len(codes) > 1 and all(f"| `{code}` |" in README.read_text() for code in codes)
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert links and [link for link in links if not (BATCHES.parent / link).exists()] == []
 
 
 def test_the_tenancy_page_names_settings_metrics_errors_and_files_that_exist() -> None:

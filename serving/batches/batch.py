@@ -4,6 +4,8 @@ validating ─▶ in_progress ─▶ finalizing ─▶ completed
     │              │             └───────▶ expired      what was not run in time is in the error file
     ▼              ▼
   failed       cancelling ──────────────▶ cancelled     likewise
+
+Failed is also a batch that cannot go on: its input is gone, or its results were sealed with another secret.
 """
 
 from __future__ import annotations
@@ -126,16 +128,21 @@ class BatchStore(Protocol):
         """The batch, now `cancelling` if it was validating or in progress; None if there is none."""
 
     def claim(self, now: datetime, until: datetime) -> tuple[Batch, Claim] | None:
-        """Take the oldest open batch that nobody holds until then, or whose holder's time is over."""
+        """Take an open batch that nobody holds, or whose holder's time is over: of the tenant with the fewest held, so
+        that one with many does not keep the others waiting, the oldest.
+        """
 
     def renew(self, claim: Claim, until: datetime) -> Batch:
-        """Hold on. Raises ClaimLost."""
+        """Hold on, also when its time was over and nobody took the batch. Raises ClaimLost."""
 
     def release(self, claim: Claim) -> None:
         """Let another worker take it at once. Nothing happens when the claim is lost."""
 
     def move(self, claim: Claim, *before: Status, **values: Any) -> Batch:
         """Set fields of Batch, if it is in one of these states; the batch as it then is. Raises ClaimLost."""
+
+    def end(self, claim: Claim, **values: Any) -> Batch:
+        """Set them in whatever state, and forget the results; both or none. Raises ClaimLost."""
 
     def add_results(self, claim: Claim, results: Sequence[Result]) -> None:
         """Keep them and count them, all or none; one whose line is already there does not count again.
@@ -147,5 +154,3 @@ class BatchStore(Protocol):
 
     def results(self, batch_id: str, *, failed: bool) -> Iterator[Result]:
         """By line, read a piece at a time."""
-
-    def drop_results(self, batch_id: str) -> None: ...

@@ -45,7 +45,8 @@ class FileStore(Protocol):
     def remove(self, tenant: str, id: str) -> bool:
         """Was there one?"""
 
-    def count(self, tenant: str) -> int: ...
+    def count(self, tenant: str) -> int:
+        """Of those that it uploaded."""
 
     def page(self, tenant: str, page: PageRequest, *, purpose: str | None, oldest_first: bool) -> Page[File]:
         """In the order of creation. The cursor is the last file's id."""

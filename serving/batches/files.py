@@ -35,8 +35,8 @@ class FileInUse(InvalidRequest):
 
 
 class Files:
-    """most: files of a tenant. largest: bytes of one. keep: until a file expires, unless its owner says otherwise;
-    None: never.
+    """most: files that a tenant uploaded. largest: bytes of one. keep: until a file expires, unless its owner says
+    otherwise; None: never.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Files:
         caller.require("inference")
         async with contextlib.aclosing(chunks):
             if await asyncio.to_thread(self._store.count, caller.tenant) >= self._most:
-                raise TooManyFiles(f"A tenant may keep at most {self._most} files. Delete some first.")
+                raise TooManyFiles(f"A tenant may keep at most {self._most} uploaded files. Delete some first.")
             id = f"file-{secrets.token_hex(16)}"
             size = await self._contents.write(id, self._measured(chunks))
         return Draft(id, size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -15,6 +14,10 @@ from serving.tenants.callers import Caller
 
 _CUSTOM_ID = 512
 _BOM = b"\xef\xbb\xbf"
+_ESCAPED = {b"\n": b"", b"\r": b""} | {end.encode(): json.dumps(end).strip('"').encode() for end in "\x85\u2028\u2029"}
+"""What readers take for the end of a line, str.splitlines and httpx among them. In JSON text the first two stand
+between values only, the others inside strings only."""
+_ENDS_OF_LINES = re.compile(b"|".join(_ESCAPED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,17 @@ async def split(chunks: AsyncIterable[bytes], *, longest: int) -> AsyncGenerator
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             number += 1
+            _check_length(number, line, longest)
             if line.strip():
                 yield number, line
-        if len(rest) > longest:
-            break
-    if len(rest) > longest:
-        raise BadLine("invalid_request", f"The line is longer than {longest} bytes.", number + 1)
+        _check_length(number + 1, rest, longest)
     if rest.strip():
         yield number + 1, rest
+
+
+def _check_length(number: int, line: bytes, longest: int) -> None:
+    if len(line) > longest:
+        raise BadLine("invalid_request", f"The line is longer than {longest} bytes.", number)
 
 
 def read(number: int, text: bytes) -> Line:
@@ -154,12 +160,13 @@ class Inspection:
 def plain(url: str) -> str:
     """/v1/chat/completions for any of the ways in which clients write it: Azure's is without /v1."""
     path = re.sub(r"^(/openai)?(/v1)?/", "/v1/", url)
-    return re.sub(r"^/v1/deployments/[^/]+/", "/v1/", path)
+    return re.sub(r"^/v1/deployments/[\w.%-]+/", "/v1/", path)
 
 
 def body_of(line: Line) -> bytes:
     """The request of the line, as it is sent. Raises nothing: the line was read from JSON."""
-    return json.dumps(line.body).encode()
+    # As short as it was: escapes would double what is not English, and there is a limit on bodies.
+    return json.dumps(line.body, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
 
 
 def usage_in(answer: Answer) -> tuple[int, int, int]:
@@ -179,21 +186,18 @@ def usage_in(answer: Answer) -> tuple[int, int, int]:
 
 def answered(batch_id: str, line: Line, answer: Answer) -> bytes:
     """The line of the output file, or of the error file when the status says so."""
-    body = answer.body
-    with contextlib.suppress(ValueError):
-        json.loads(body)
-        head = json.dumps({"id": _id(batch_id, line.number), "custom_id": line.custom_id}, ensure_ascii=False)
-        about = json.dumps({"status_code": answer.status, "request_id": answer.request_id})
-        # The body is put in as it is: to read and write it again would change its numbers.
-        return (
-            head[:-1].encode(errors="backslashreplace")
-            + b', "response": '
-            + about[:-1].encode()
-            + b', "body": '
-            + body.strip().replace(b"\n", b"").replace(b"\r", b"")
-            + b'}, "error": null}\n'
-        )
-    return not_answered(batch_id, line, "server_error", "The answer could not be read.")
+    try:
+        json.loads(answer.body)
+    except ValueError:
+        return not_answered(batch_id, line, "server_error", "The answer could not be read.")
+    head = json.dumps({"id": _id(batch_id, line.number), "custom_id": line.custom_id})
+    about = json.dumps({"status_code": answer.status, "request_id": answer.request_id})
+    # The body is put in as it is: to read and write it again would change its numbers.
+    return b'%s, "response": %s, "body": %s}, "error": null}\n' % (
+        head[:-1].encode(),
+        about[:-1].encode(),
+        _ENDS_OF_LINES.sub(lambda end: _ESCAPED[end[0]], answer.body.strip()),
+    )
 
 
 def not_answered(batch_id: str, line: Line, code: str, message: str) -> bytes:

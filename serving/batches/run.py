@@ -6,32 +6,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from serving.batches import lines
-from serving.batches.batch import Batch, BatchStore, Claim, ClaimLost, Problem, Result
+from serving.batches.batch import Batch, BatchStore, Claim, Problem, Result
 from serving.batches.checkpoint import Checkpoints
 from serving.batches.contents import Chunks, Contents
 from serving.batches.files import Files
 from serving.batches.lines import Answer, BadLine, Inspection, Line, Lines
-from serving.sealing import Sealing
+from serving.batches.retries import wait_before_another
+from serving.sealing import Sealing, Unsealable
 from serving.tenants.stores import StoreUnavailable
 
 _INSPECTED_TOGETHER = 500
-_LONGEST_WAIT = 60.0
-_LONGEST_WAIT_TOLD = 300.0
-_AGAIN = frozenset({408, 500, 502, 504})
-"""Something broke: repeated a few times."""
+_LOOK = 2.0
+"""Seconds between two looks at whether the batch is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every run works with. slots: lines at a time, over all batches of this process. window: lines of one batch
-    that are in memory. hold: seconds for which a claim is taken; it is renewed in a third of them.
+    """What every run works with. slots: by deployment, lines at a time over all batches of this process, so that one
+    that is busy does not keep the lines of others waiting. window: lines of one batch that are in memory. hold: seconds
+    for which a claim is taken; it is renewed in a third of them.
     """
 
     store: BatchStore
@@ -39,8 +38,7 @@ class Bench:
     contents: Contents
     lines: Lines
     sealing: Sealing
-    deployments: Collection[str]
-    slots: asyncio.Semaphore
+    slots: Mapping[str, asyncio.Semaphore]
     now: Callable[[], datetime]
     window: int = 32
     most_lines: int = 100_000
@@ -52,10 +50,15 @@ class Bench:
 
 class BatchRun:
     def __init__(self, bench: Bench, batch: Batch, claim: Claim) -> None:
+        self.claim = claim
         self._bench = bench
         self._batch = batch
-        self._claim = claim
         self._cancelling = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin no more lines; `run` returns when those under way have ended."""
+        self._stopping.set()
 
     async def run(self) -> None:
         """Raises ClaimLost, and whatever makes going on impossible now."""
@@ -66,41 +69,52 @@ class BatchRun:
         finally:
             work.cancel()
             hold.cancel()
-            await asyncio.wait({work, hold})
+            await asyncio.gather(work, hold, return_exceptions=True)
 
     async def _hold(self) -> None:
-        """Keep the claim, and hear of a cancellation by another process."""
-        bench, held_until = self._bench, self._bench.now() + timedelta(seconds=self._bench.hold)
+        """Keep the claim, and hear of a cancellation by another process.
+
+        While the database is away nobody else can take the batch from there either, and if somebody did from elsewhere,
+        the claim's fence says so: lines that have ended wait to be written, and no more begin than the window holds.
+        """
+        bench = self._bench
         while True:
-            await asyncio.sleep(min(bench.hold / 3, 2.0))
+            await asyncio.sleep(min(bench.hold / 3, _LOOK))
             until = bench.now() + timedelta(seconds=bench.hold)
-            try:
-                batch = await asyncio.to_thread(bench.store.renew, self._claim, until)
-                held_until = until
-            except StoreUnavailable:
-                if bench.now() > held_until:
-                    raise ClaimLost from None
-                continue
-            if batch.status == "cancelling":
-                self._cancelling.set()
+            with contextlib.suppress(StoreUnavailable):
+                batch = await asyncio.to_thread(bench.store.renew, self.claim, until)
+                if batch.status == "cancelling":
+                    self._cancelling.set()
 
     async def _work(self) -> None:
-        if self._batch.status == "validating":
-            await self._validate()
-        if self._batch.status == "in_progress":
-            await self._run_lines()
-            await self._move("in_progress", status="finalizing", finalizing_at=self._bench.now())
-        if self._batch.status in ("finalizing", "cancelling"):
-            await self._finish()
+        try:
+            if self._batch.status == "validating":
+                await self._validate()
+            if self._batch.status == "in_progress":
+                await self._run_lines()
+                if self._stopping.is_set():
+                    return
+                await self._move("in_progress", status="finalizing", finalizing_at=self._bench.now())
+            if self._batch.status in ("finalizing", "cancelling"):
+                await self._finish()
+        except FileNotFoundError:
+            await self._move("in_progress", status="in_progress")  # for the counts as they are now
+            await self._finish(Problem("invalid_request", "The input file is gone: its other lines were not run."))
+        except Unsealable:
+            problem = Problem("server_error", "Results were sealed with another secret than the server has now.")
+            await self._end(status="failed", failed_at=self._bench.now(), errors=[problem])
 
     async def _move(self, *before: Any, **values: Any) -> None:
-        self._batch = await asyncio.to_thread(self._bench.store.move, self._claim, *before, **values)
+        self._batch = await asyncio.to_thread(self._bench.store.move, self.claim, *before, **values)
+
+    async def _end(self, **values: Any) -> None:
+        self._batch = await asyncio.to_thread(self._bench.store.end, self.claim, **values)
 
     # Validating
 
     async def _validate(self) -> None:
         bench, batch = self._bench, self._batch
-        inspection = Inspection(batch.endpoint, batch.owner, bench.deployments, most=bench.most_lines)
+        inspection = Inspection(batch.endpoint, batch.owner, bench.slots, most=bench.most_lines)
         try:
             await self._inspect(inspection)
         except BadLine as bad:
@@ -150,7 +164,7 @@ class BatchRun:
     # In progress
 
     async def _run_lines(self) -> None:
-        """Until all are done, or the batch is cancelled, or its time is over."""
+        """Until all are done, or the batch is cancelled, or its time is over, or no more are to begin."""
         running = asyncio.create_task(self._run_all())
         cancelling = asyncio.create_task(self._cancelling.wait())
         left = (self._batch.expires_at - self._bench.now()).total_seconds()
@@ -159,24 +173,24 @@ class BatchRun:
         finally:
             running.cancel()
             cancelling.cancel()
-            await asyncio.wait({running, cancelling})
+            await asyncio.gather(running, cancelling, return_exceptions=True)
         if not running.cancelled():
             try:
                 running.result()
             except BaseExceptionGroup as group:
-                if group.subgroup(ClaimLost):
-                    raise ClaimLost from None
-                raise
+                raise _first_of(group) from None
 
     async def _run_all(self) -> None:
         bench, store = self._bench, self._bench.store
         done = await asyncio.to_thread(store.finished_lines, self._batch.id)
-        checkpoints = Checkpoints(lambda results: store.add_results(self._claim, results))
+        checkpoints = Checkpoints(lambda results: store.add_results(self.claim, results))
         window = asyncio.Semaphore(bench.window)
 
         async def one(line: Line) -> None:
             try:
-                await checkpoints.keep(await self._run_line(line))
+                answer = await self._answer_to(line)
+                if answer is not None:
+                    await checkpoints.keep(self._result_of(line, answer))
             finally:
                 window.release()
 
@@ -184,19 +198,28 @@ class BatchRun:
             async for number, text in texts:
                 if number not in done:
                     await window.acquire()
+                    if self._stopping.is_set():
+                        break
                     group.create_task(one(lines.read(number, text)))
 
-    async def _run_line(self, line: Line) -> Result:
+    async def _answer_to(self, line: Line) -> Answer | None:
+        """None: it was not run, because no more lines are to begin."""
         bench, batch = self._bench, self._batch
-        body, attempt = lines.body_of(line), 0
+        slots, body, attempt = bench.slots[batch.model or ""], lines.body_of(line), 0
         while True:
-            async with bench.slots:
+            async with slots:
+                if self._stopping.is_set():
+                    return None
                 answer = await bench.lines.run(batch.owner, lines.plain(batch.endpoint), body)
             attempt += 1
-            wait = _wait_before_another(answer, attempt, bench.tries)
+            wait = wait_before_another(answer, attempt, tries=bench.tries)
             if wait is None:
-                break
-            await asyncio.sleep(wait)  # without a slot: others go on
+                return answer
+            with contextlib.suppress(TimeoutError):  # without a slot: others go on
+                await asyncio.wait_for(self._stopping.wait(), wait)
+
+    def _result_of(self, line: Line, answer: Answer) -> Result:
+        bench, batch = self._bench, self._batch
         failed = answer.status >= 400
         bench.on_line("failed" if failed else "completed")
         text = lines.answered(batch.id, line, answer)
@@ -206,11 +229,15 @@ class BatchRun:
 
     # Finalizing
 
-    async def _finish(self) -> None:
-        """Write the files, then say so, then forget the results. Any of it may happen twice, with the same outcome."""
+    async def _finish(self, problem: Problem | None = None) -> None:
+        """Write the files, then say so and forget the results. Writing may happen twice, with the same outcome."""
         bench, batch = self._bench, self._batch
         done = await asyncio.to_thread(bench.store.finished_lines, batch.id)
-        ended = "cancelled" if batch.status == "cancelling" else "expired" if len(done) < batch.total else "completed"
+        ended = "expired" if len(done) < batch.total else "completed"
+        if problem:
+            ended = "failed"
+        elif batch.status == "cancelling":
+            ended = "cancelled"
         output = errors = None
         if batch.completed:
             output = await bench.files.add_output(
@@ -220,15 +247,13 @@ class BatchRun:
             errors = await bench.files.add_output(
                 batch.id, batch.owner, "errors", self._errors(done, ended), batch.output_keep
             )
-        await self._move(
-            "finalizing",
-            "cancelling",
+        await self._end(
             status=ended,
+            errors=[problem] if problem else [],
             output_file_id=output and output.id,
             error_file_id=errors and errors.id,
             **{f"{ended}_at": bench.now()},
         )
-        await asyncio.to_thread(bench.store.drop_results, batch.id)
 
     async def _results(self, *, failed: bool) -> Chunks:
         bench, batch = self._bench, self._batch
@@ -252,14 +277,9 @@ class BatchRun:
                             yield lines.not_answered(self._batch.id, lines.read(number, text), f"batch_{ended}", why)
 
 
-def _wait_before_another(answer: Answer, attempt: int, tries: int) -> float | None:
-    """Seconds until the line is tried again; None: this answer is its result.
-
-    A 429 without a Retry-After is for good: the line alone is above a limit (tenants/quotas.py, RequestTooLarge).
-    """
-    later = answer.status == 503 or (answer.status == 429 and answer.retry_after is not None)
-    if not later and (answer.status not in _AGAIN or attempt >= tries):
-        return None
-    spread = random.uniform(0.5, 1.0)  # noqa: S311  # so that not all come at the same time
-    own: float = min(_LONGEST_WAIT, 0.25 * 2 ** min(attempt, 10)) * spread
-    return max(own, min(_LONGEST_WAIT_TOLD, answer.retry_after or 0.0))
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The reason: the other tasks of a group are cancelled when one fails."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

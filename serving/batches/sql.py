@@ -53,8 +53,8 @@ class SqlFiles:
 
     def count(self, tenant: str) -> int:
         with translated(), self._engine.connect() as connection:
-            question = select(func.count()).select_from(files).where(files.c.tenant == tenant)
-            return int(connection.execute(question).scalar_one())
+            uploaded = and_(files.c.tenant == tenant, files.c.purpose == "batch")
+            return int(connection.execute(select(func.count()).select_from(files).where(uploaded)).scalar_one())
 
     def page(self, tenant: str, page: PageRequest, *, purpose: str | None, oldest_first: bool) -> Page[File]:
         place = tuple_(files.c.created_at, files.c.id)
@@ -91,13 +91,15 @@ class SqlBatches:
         self._engine = engine
         self._postgresql = engine.dialect.name == "postgresql"
         dialect = postgresql if self._postgresql else sqlite
-        self._insert_result = dialect.insert(batch_results).on_conflict_do_nothing()
+        # RETURNING says whether a row was added; the count of rows does not, with psycopg.
+        self._insert_result = dialect.insert(batch_results).on_conflict_do_nothing().returning(batch_results.c.line)
 
     def add(self, batch: Batch, *, most: int) -> None:
         row = _row_of(batch) | {"fence": 0, "held_until": None}
         with translated(), self._engine.begin() as connection:
             question = select(func.count()).select_from(batches)
             of_tenant = and_(batches.c.tenant == batch.owner.tenant, batches.c.status.in_(OPEN))
+            # Two at once may both pass: the limit is against hundreds, and one more does no harm.
             if connection.execute(question.where(of_tenant)).scalar_one() >= most:
                 raise TooManyBatches(f"A tenant may have at most {most} batches at a time. Wait until one has ended.")
             connection.execute(insert(batches), row)
@@ -133,9 +135,13 @@ class SqlBatches:
 
     def claim(self, now: datetime, until: datetime) -> tuple[Batch, Claim] | None:
         free = and_(batches.c.status.in_(OPEN), or_(batches.c.held_until.is_(None), batches.c.held_until < now))
-        question = select(batches).where(free).order_by(batches.c.created_at, batches.c.id).limit(1)
+        held = batches.alias()
+        of_tenant = select(func.count()).where(held.c.tenant == batches.c.tenant, held.c.held_until >= now)
+        of_tenant = of_tenant.where(held.c.status.in_(OPEN))
+        order = (of_tenant.scalar_subquery(), batches.c.created_at, batches.c.id)
+        question = select(batches).where(free).order_by(*order).limit(1)
         if self._postgresql:
-            question = question.with_for_update(skip_locked=True)
+            question = question.with_for_update(skip_locked=True, of=batches)
         with translated():
             if not self._postgresql:
                 # Most looks find nothing: on SQLite they must not take the one lock for writing.
@@ -162,11 +168,16 @@ class SqlBatches:
             connection.execute(update(batches).where(*_held(claim)).values(held_until=None))
 
     def move(self, claim: Claim, *before: Status, **values: Any) -> Batch:
-        if "errors" in values:
-            values["errors"] = json.dumps([asdict(problem) for problem in values["errors"]])
+        change = update(batches).where(*_held(claim), batches.c.status.in_(before)).values(**_columns(values))
         with translated(), self._engine.begin() as connection:
-            connection.execute(update(batches).where(*_held(claim), batches.c.status.in_(before)).values(**values))
+            connection.execute(change)
             return _changed(connection, claim, {"fence": claim.fence})
+
+    def end(self, claim: Claim, **values: Any) -> Batch:
+        with translated(), self._engine.begin() as connection:
+            batch = _changed(connection, claim, _columns(values))
+            connection.execute(delete(batch_results).where(batch_results.c.batch == claim.batch_id))
+            return batch
 
     def add_results(self, claim: Claim, results: Sequence[Result]) -> None:
         with translated(), self._engine.begin() as connection:
@@ -177,7 +188,7 @@ class SqlBatches:
                 if connection.execute(
                     self._insert_result,
                     {"batch": claim.batch_id, "line": result.line, "failed": result.failed, "text": result.text},
-                ).rowcount
+                ).first()
             ]
             counted = {
                 "completed": sum(not result.failed for result in added),
@@ -206,9 +217,11 @@ class SqlBatches:
                 return
             last = found[-1].line
 
-    def drop_results(self, batch_id: str) -> None:
-        with translated(), self._engine.begin() as connection:
-            connection.execute(delete(batch_results).where(batch_results.c.batch == batch_id))
+
+def _columns(values: dict[str, Any]) -> dict[str, Any]:
+    if "errors" not in values:
+        return values
+    return values | {"errors": json.dumps([asdict(problem) for problem in values["errors"]])}
 
 
 def _held(claim: Claim) -> tuple[Any, Any]:

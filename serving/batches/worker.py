@@ -7,11 +7,11 @@ import contextlib
 import logging
 from datetime import timedelta
 
-from serving.batches.batch import Claim, ClaimLost
+from serving.batches.batch import ClaimLost
 from serving.batches.run import BatchRun, Bench
 from serving.errors import ServingError
 
-_SWEEP_SECONDS = 600.0
+_SWEEP_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
@@ -19,31 +19,36 @@ _log = logging.getLogger(__name__)
 class BatchWorker:
     """woken: set when there is work. most: batches at a time. poll: seconds between looks for work of others."""
 
-    def __init__(self, bench: Bench, woken: asyncio.Event, *, most: int = 4, poll: float = 2.0) -> None:
+    def __init__(self, bench: Bench, woken: asyncio.Event, *, most: int = 16, poll: float = 2.0) -> None:
         self._bench = bench
         self._woken = woken
         self._most = most
         self._poll = poll
-        self._runs: dict[asyncio.Task[None], Claim] = {}
+        self._runs: dict[asyncio.Task[None], BatchRun] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Stop where it stands. Lines under way are run again by whoever takes their batch next: at once, if the
-        database can be told; else when the claim ends.
+        """Let lines under way end, within seconds; what is left is run again by whoever takes its batch next. That is
+        at once, if the database can be told; else when the claim ends.
         """
         if self._task is None:
             return
-        claims = list(self._runs.values())
-        tasks = [self._task, *self._runs]
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
-        for claim in claims:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        runs = dict(self._runs)
+        for run in runs.values():
+            run.stop()
+        if runs:
+            _, late = await asyncio.wait(runs, timeout=_CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for run in runs.values():
             try:
-                await asyncio.wait_for(asyncio.to_thread(self._bench.store.release, claim), _CLOSE_SECONDS)
+                await asyncio.wait_for(asyncio.to_thread(self._bench.store.release, run.claim), _CLOSE_SECONDS)
             except (ServingError, TimeoutError):
                 return
 
@@ -72,8 +77,9 @@ class BatchWorker:
         if taken is None:
             return False
         batch, claim = taken
-        task = asyncio.create_task(BatchRun(bench, batch, claim).run())
-        self._runs[task] = claim
+        run = BatchRun(bench, batch, claim)
+        task = asyncio.create_task(run.run())
+        self._runs[task] = run
         task.add_done_callback(self._ended)
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,30 +9,22 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.console import Console
 from rich.markup import escape
 
+from serving.commands.remote import CannotAsk, asking
+
 if TYPE_CHECKING:
     from openai import OpenAI
-
-_KEY_FILE = Path(".clinserve/demo.key")
-
-
-class CannotChat(Exception):
-    """One line that says what is wrong and what to do."""
 
 
 def chat(
     message: str | None, *, url: str, key: str | None, model: str | None, system: str | None, note: Path | None
 ) -> None:
-    """Ask `message` and stop, or converse until end of file. Raises CannotChat."""
-    # Imported here: the package takes a second, and no other verb needs it.
-    import openai
-
+    """Ask `message` and stop, or converse until end of file. Raises CannotAsk."""
     console = Console(highlight=False, soft_wrap=True)
-    client = openai.OpenAI(base_url=f"{url.rstrip('/')}/v1", api_key=key or _kept_key(), max_retries=1)
-    try:
+    with asking(url, key) as client:
         cards = client.models.list().data
         card = next((c for c in cards if c.id == model), None) if model else cards[0]
         if card is None:
-            raise CannotChat(f"there is no deployment '{model}'; there are {', '.join(c.id for c in cards)}")
+            raise CannotAsk(f"there is no deployment '{model}'; there are {', '.join(c.id for c in cards)}")
         notice = getattr(card, "description", None)
         console.print(f"[dim]{card.id} at {url}[/]" + (f"  [yellow]{escape(notice)}[/]" if notice else ""))
         messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
@@ -45,10 +36,6 @@ def chat(
         while text := _asked():
             _turn(client, card.id, messages, about + text)
             about = ""
-    except openai.APIConnectionError:
-        raise CannotChat(f"no server answers at {url}; start one with 'make serve'") from None
-    except openai.APIError as error:
-        raise CannotChat(error.message) from None
 
 
 def _turn(client: OpenAI, model: str, messages: list[dict[str, Any]], text: str) -> None:
@@ -75,12 +62,4 @@ def _text_of(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise CannotChat(f"{file}: {error.strerror}") from None
-
-
-def _kept_key() -> str:
-    state = Path(os.environ.get("CLINSERVE_SERVER__STATE_DIR", _KEY_FILE.parent))
-    try:
-        return (state / _KEY_FILE.name).read_text().strip()
-    except OSError:
-        raise CannotChat("no key: pass --key, set CLINSERVE_API_KEY, or run 'make serve', which makes one") from None
+        raise CannotAsk(f"{file}: {error.strerror}") from None

@@ -94,11 +94,11 @@ class Database(Section):
 class Batches(Section):
     """Files and batches."""
 
-    lines: int = Field(16, ge=1, description="Lines that one gateway replica runs at a time, over all batches.")
+    lines: int = Field(32, ge=1, description="Lines for one deployment that a gateway replica runs at a time.")
     max_lines: int = Field(100_000, ge=1, description="Lines of one batch.")
     max_batches: int = Field(50, ge=1, description="Batches of a tenant at a time.")
     max_file: Bytes = Field(200 * 2**20, description="Largest file.")
-    max_files: int = Field(500, ge=1, description="Files of a tenant.")
+    max_files: int = Field(500, ge=1, description="Files that a tenant has uploaded and not deleted.")
     keep: Seconds = Field(
         30 * 86400.0, description="How long files are kept when their owner does not say; 0: for ever."
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from tests.batches.workshop import Workshop
 from tests.local import Site, listening
+from tests.tenants.conftest import postgresql  # noqa: F401  # a fixture
+from tests.tenants.databases import migrated
 
 Lines = Sequence[dict[str, Any]]
 
@@ -32,3 +36,9 @@ def jsonl(lines: Lines) -> bytes:
 
 def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(row) for row in text.splitlines()]
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workshop]:
+    with migrated("sqlite", request, tmp_path) as engine:
+        yield Workshop(engine, tmp_path)

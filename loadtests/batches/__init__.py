@@ -1,0 +1,1 @@
+"""What a batch survives, and what those who wait for an answer notice of one."""
