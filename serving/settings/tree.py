@@ -12,7 +12,7 @@ from serving.settings.deployments import Deployment
 from serving.settings.engines import ENGINES
 from serving.settings.governance import Audit, Identity, Keys, Quotas, Usage
 from serving.settings.guards import GUARDS, Guard
-from serving.settings.server import Batches, Database, Gateway, Server, Telemetry, Vault
+from serving.settings.server import Batches, Database, Gateway, Server, Telemetry, Vault, Weights
 from serving.settings.values import Section
 
 KINDS = ENGINES | GUARDS
@@ -32,6 +32,7 @@ class Settings(Section):
     usage: Usage = Usage()
     audit: Audit = Audit()
     batches: Batches = Batches()
+    weights: Weights = Weights()
     telemetry: Telemetry = Telemetry()
     guards: tuple[Guard, ...] = Field((), description="Content filters that deployments may name.")
     deployments: tuple[Deployment, ...] = Field(min_length=1, description="The models that are served.")
