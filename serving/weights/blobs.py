@@ -127,7 +127,7 @@ def _files(source: BlobSource, below: str, found: Iterable[BlobProperties]) -> I
     names: set[str] = set()
     for blob in found:
         name = blob.name.removeprefix(below)
-        if name.endswith("/") or (blob.metadata or {}).get("hdi_isfolder"):
+        if not name or name.endswith("/") or (blob.metadata or {}).get("hdi_isfolder"):
             continue  # how accounts with folders, and some tools, write one
         parts = name.split("/")
         if {"", ".", ".."} & set(parts) or "\\" in name or not name.isprintable():
