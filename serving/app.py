@@ -19,8 +19,7 @@ from starlette.types import ASGIApp
 
 from serving import settings as config
 from serving.backends import build_engines, check_backends
-from serving.deployments import engine_args
-from serving.deployments.weights import revision_of
+from serving.deployments import engine_args, weights
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
 from serving.gateway.answers import Answers
@@ -154,9 +153,9 @@ def build_parts(
 
 
 def revisions_of(settings: Settings) -> dict[str, str]:
-    """Which weights each deployment runs; hashes a directory of weights once."""
-    cache = settings.server.state_dir / "weights.json"
-    return {d.name: revision_of(d, cache) for d in settings.deployments}
+    """Which weights each deployment runs; hashes a directory of weights once. Raises WeightsError."""
+    digests = weights.digests_of(settings)
+    return {d.name: weights.revision_of(d, digests) for d in settings.deployments}
 
 
 def operations_of(deployment: config.Deployment) -> frozenset[Operation]:
@@ -236,7 +235,9 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         health_check_timeout_s=10,
         **_placement(deployment, engine.env | _metrics_env(settings)),
     )
-    return replica.bind(deployment, functools.partial(_engine_secret, settings))
+    return replica.bind(
+        deployment, functools.partial(_engine_secret, settings), functools.partial(weights.ready, settings, deployment)
+    )
 
 
 def _engine_secret(settings: Settings) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -31,7 +33,9 @@ cli = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals may hold keys and prompts
 )
 config_cli = typer.Typer(help="Look at configurations.", no_args_is_help=True)
+weights_cli = typer.Typer(help="Fetch, verify and name the weights of deployments.", no_args_is_help=True)
 cli.add_typer(config_cli, name="config")
+cli.add_typer(weights_cli, name="weights")
 cli.add_typer(tenants_app, name="tenants")
 cli.add_typer(keys_app, name="keys")
 cli.add_typer(limits_app, name="limits")
@@ -136,6 +140,51 @@ def config_reference() -> None:
     typer.echo("| setting | default | meaning |\n|---|---|---|")
     for path, default, description in reference():
         typer.echo(f"| `{path}` | {default} | {description} |")
+
+
+Named = Annotated[str | None, typer.Argument(metavar="[DEPLOYMENT]", help="Default: all whose engine loads weights.")]
+
+
+@weights_cli.command("pull")
+def weights_pull(context: typer.Context, deployment: Named = None) -> None:
+    """Fetch and verify weights, so that a replica finds them; an interrupted download goes on where it was."""
+    from serving.commands import weights as command
+
+    with _weights_errors():
+        command.pull(load(_config_of(context)), deployment)
+
+
+@weights_cli.command("verify")
+def weights_verify(context: typer.Context, deployment: Named = None) -> None:
+    """Hash the weights that are on this machine and compare them with what is pinned."""
+    from serving.commands import weights as command
+
+    with _weights_errors():
+        command.verify(load(_config_of(context)), deployment)
+
+
+@weights_cli.command("digest")
+def weights_digest(directory: Annotated[Path, typer.Argument(help="A directory of weights.")]) -> None:
+    """Print a directory's digest, to be pinned as model.digest."""
+    from serving.commands import weights as command
+
+    with _weights_errors():
+        command.digest(directory)
+
+
+def _config_of(context: typer.Context) -> Path:
+    """Of `clinserve --config FILE weights ...`."""
+    return Path(context.find_root().params["config"])
+
+
+@contextlib.contextmanager
+def _weights_errors() -> Iterator[None]:
+    from serving.weights.source import WeightsError
+
+    try:
+        yield
+    except (WeightsError, SettingsError) as error:
+        fail(str(error))
 
 
 def load(path: Path) -> Settings:

@@ -16,7 +16,6 @@ from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
 from serving.batches.batches import Batches
-from serving.batches.blob import BlobContents
 from serving.batches.contents import Contents, DiskContents
 from serving.batches.files import Files
 from serving.batches.run import Bench
@@ -80,5 +79,7 @@ def build_jobs(settings: Settings, secrets: Secrets, database: Engine, audit: Au
 
 def build_contents(settings: Settings) -> Contents:
     if settings.batches.blob:
+        from serving.batches.blob import BlobContents  # azure's client: a third of a second
+
         return BlobContents(settings.batches.blob)
     return DiskContents(settings.server.state_dir / "files")

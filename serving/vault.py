@@ -1,4 +1,4 @@
-"""Azure Key Vault as the place of the installation's secrets. The only file that imports azure; it never writes there.
+"""Azure Key Vault as the place of the installation's secrets. It never writes there.
 
 Signs in as azure-identity's DefaultAzureCredential does: a service principal from the environment, workload identity in
 Kubernetes, a managed identity, or `az login`. A private certificate authority is named by REQUESTS_CA_BUNDLE, another
@@ -11,12 +11,14 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from serving.secrets import SecretsError
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+
+T = TypeVar("T")
 
 _API_VERSION = "7.4"  # enough to read a secret; other clouds learn new versions later
 _CONNECT_SECONDS = 5.0
@@ -108,13 +110,13 @@ def default_credential(*, seconds: float = 30.0, known_cloud: bool = True) -> To
     )
 
 
-def within(seconds: float, ask: Callable[[], str | None]) -> str | None:
+def within(seconds: float, ask: Callable[[], T]) -> T:
     """What `ask` returns or raises, or TimeoutError.
 
     In a thread, because azure's own timeouts are for single reads: it repeats, and sleeps as long as an answer's
     Retry-After tells it to. A daemon, because a thread that hangs must not keep the process from ending.
     """
-    outcome: Future[str | None] = Future()
+    outcome: Future[T] = Future()
 
     def run() -> None:
         try:
@@ -122,12 +124,12 @@ def within(seconds: float, ask: Callable[[], str | None]) -> str | None:
         except Exception as error:  # whatever it is, it belongs to whoever waits
             outcome.set_exception(error)
 
-    threading.Thread(target=run, name="key-vault", daemon=True).start()
+    threading.Thread(target=run, name="azure", daemon=True).start()
     return outcome.result(seconds)
 
 
-def reason_of(error: Exception) -> str:
-    """One line. From azure's text only codes are taken over, so no value can be in it."""
+def reason_of(error: Exception, *, service: str = "the vault", role: str = "Key Vault Secrets User") -> str:
+    """One line. From azure's text only codes are taken over, so no value can be in it. role: the one that is needed."""
     from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
 
     if code := _AADSTS.search(str(error)):
@@ -135,9 +137,9 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, ClientAuthenticationError) and error.response is None:
         return "no identity to sign in with: set up workload identity, a managed identity or az login"
     if isinstance(error, HttpResponseError) and error.status_code == 403:
-        return "reading is refused: the identity needs the role 'Key Vault Secrets User' and a way past the firewall"
+        return f"access is refused: the identity needs the role '{role}' and a way past the firewall"
     if isinstance(error, ValueError):
         return "the vault asks for a token that is not for a key vault"
     if isinstance(error, HttpResponseError) and error.status_code is not None:
-        return f"the vault answered {error.status_code}"
+        return f"{service} answered {error.status_code}"
     return f"no connection, or none that can be trusted ({type(error).__name__})"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from serving.gateway.app import create_app
 from serving.gateway.catalog import Catalog
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.tenants.limits import PolicyBook
+from tests import azurite as emulator
+from tests.azurite import Azurite
 from tests.local import Site, Tree
 
 OpenSite = Callable[..., Site]
@@ -35,6 +38,34 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         office.administration.ensure_tenant("ward")
     _, secret = assembly.build_keyring(settings_of(state)).mint("ward", "tests")
     return state, secret.reveal()
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """One that runs; drills that take it away start their own."""
+    yield from running(Azurite)
+
+
+@pytest.fixture(scope="session")
+def azurite_over_tls() -> Iterator[Azurite]:
+    yield from running(lambda: Azurite(tls=True))
+
+
+@pytest.fixture
+def azurite_of_my_own() -> Iterator[Azurite]:
+    yield from running(Azurite)
+
+
+def running(new: Callable[[], Azurite]) -> Iterator[Azurite]:
+    """On a machine without Node.js or Azurite a skip says so; in CI it is a failure."""
+    if problem := emulator.missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{problem}: make setup-dev installs it")
+    server = new()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

@@ -1,103 +1,137 @@
 """Bytes of files in Azure Blob Storage, which all gateways share and Azure encrypts.
 
-Signed in with DefaultAzureCredential, which on AKS is Workload Identity; it needs "Storage Blob Data Contributor" on
-the container. The container is made by whoever makes the account.
+Signed in as azure_storage.py says, on AKS with Workload Identity; it needs "Storage Blob Data Contributor" on the
+container. The container is made by whoever makes the account.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Any
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
 
 from azure.core.exceptions import AzureError, ResourceNotFoundError
-from azure.storage.blob.aio import ContainerClient
+from azure.storage.blob import BlobBlock
+from azure.storage.blob.aio import BlobClient, ContainerClient, ExponentialRetry
 
-from serving.batches.contents import PIECE, Chunks, ContentsUnavailable
+from serving import azure_storage
+from serving.batches.contents import PIECE, Chunks, ContentsUnavailable, checked
 
+_log = logging.getLogger(__name__)
 _BLOCK = 4 * 2**20
-_SECONDS = 20
+_SECONDS = 30.0
+_RETRIES = 2
+T = TypeVar("T")
 
 
 class BlobContents:
-    """container: https://ACCOUNT.blob.core.windows.net/NAME. credential: makes the client's; tests have their own."""
+    """container: https://ACCOUNT.blob.core.windows.net/NAME. seconds: longest wait for one block, sign-in and repeats
+    included. credential: makes the client's; tests have their own.
+    """
 
-    def __init__(self, container: str, credential: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        container: str,
+        *,
+        seconds: float = _SECONDS,
+        credential: Callable[[], Any] = azure_storage.credential,
+    ) -> None:
         self._url = container
-        self._credential_of = credential or _default_credential
-        self._credential: Any = None
+        self._seconds = seconds
+        self._credential = credential
         self._container: ContainerClient | None = None
 
     async def write(self, id: str, chunks: Chunks) -> int:
-        size = 0
+        # The blob appears when its blocks are committed: a write that is broken off leaves what was there. The token
+        # keeps the blocks of two writers apart, as when two workers finish the same batch.
+        token, blocks, size, held = secrets.token_hex(8), list[BlobBlock](), 0, bytearray()
 
-        async def counted() -> AsyncGenerator[bytes, None]:
-            nonlocal size
+        async def stage(block: bytes) -> None:
+            blocks.append(BlobBlock(f"{token}{len(blocks):06}"))
+            await self._bounded(self._blob(id).stage_block(blocks[-1].id, block))
+
+        async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 size += len(chunk)
-                yield chunk
-
-        # The blob appears when its last block is committed: one that was broken off leaves what was there.
-        async with contextlib.aclosing(chunks):
-            with _translated():
-                await self._client().upload_blob(id, counted(), overwrite=True, max_concurrency=1)
+                held += chunk
+                while len(held) >= _BLOCK:
+                    await stage(bytes(held[:_BLOCK]))
+                    del held[:_BLOCK]
+            if held:
+                await stage(bytes(held))
+            await self._bounded(self._blob(id).commit_block_list(blocks))
         return size
 
     async def read(self, id: str) -> Chunks:
-        with _translated():
-            stream = await self._client().download_blob(id)
-            pieces = aiter(stream.chunks())
-        while True:
-            with _translated():
-                piece = await anext(pieces, b"")
-            if not piece:
-                return
+        stream = await self._bounded(self._blob(id).download_blob())
+        pieces = aiter(stream.chunks())
+        while piece := await self._bounded(anext(pieces, b"")):
             for start in range(0, len(piece), PIECE):
                 yield piece[start : start + PIECE]
 
     async def delete(self, id: str) -> None:
-        with contextlib.suppress(FileNotFoundError), _translated():
-            await self._client().delete_blob(id)
+        with contextlib.suppress(FileNotFoundError):
+            await self._bounded(self._blob(id).delete_blob())
 
     async def start(self) -> None: ...
 
     async def close(self) -> None:
         if self._container is not None:
             await self._container.close()
-        if hasattr(self._credential, "close"):
-            await self._credential.close()
 
-    def _client(self) -> ContainerClient:
+    async def _bounded(self, call: Awaitable[T]) -> T:
+        with _translated():
+            async with asyncio.timeout(self._seconds):
+                return await call
+
+    def _blob(self, id: str) -> BlobClient:
+        id = checked(id)
         # Made on first use: it belongs to the event loop that serves, not to the one that builds.
         if self._container is None:
-            self._credential = self._credential_of()
-            self._container = ContainerClient.from_container_url(
-                self._url,
-                credential=self._credential,
-                max_block_size=_BLOCK,
-                max_single_put_size=_BLOCK,
-                max_single_get_size=_BLOCK,
-                max_chunk_get_size=_BLOCK,
-                connection_timeout=_SECONDS,
-                read_timeout=_SECONDS,
-                retry_total=3,
-            )
-        return self._container
+            with _translated():
+                self._container = self._client()
+        return self._container.get_blob_client(id)
 
-
-def _default_credential() -> Any:
-    from azure.identity.aio import DefaultAzureCredential
-
-    return DefaultAzureCredential()
+    def _client(self) -> ContainerClient:
+        credential = self._credential()
+        if isinstance(credential, azure_storage.SignIn):
+            credential = azure_storage.AsyncSignIn(credential)
+        return ContainerClient.from_container_url(
+            self._url,
+            credential=credential,
+            max_single_get_size=_BLOCK,
+            max_chunk_get_size=_BLOCK,
+            connection_timeout=azure_storage.CONNECT_SECONDS,
+            read_timeout=self._seconds,
+            connection_verify=azure_storage.trusted(),
+            # The client's own waits 15 s before it asks again.
+            retry_policy=ExponentialRetry(
+                initial_backoff=1, increment_base=2, random_jitter_range=1, retry_total=_RETRIES
+            ),
+        )
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
+    """FileNotFoundError for a blob that is not there; ContentsUnavailable for all else, and the reason to the log."""
     try:
         yield
-    except ResourceNotFoundError as error:
-        if "BlobNotFound" in str(getattr(error, "error_code", "")):
+    except (
+        AzureError,
+        azure_storage.NotSignedIn,
+        OSError,
+        ValueError,
+    ) as error:  # ValueError: an address or an AZURE_* variable
+        if isinstance(error, ResourceNotFoundError) and _code_of(error) == "BlobNotFound":
             raise FileNotFoundError from None
+        reason = azure_storage.reason_of(error, role="Storage Blob Data Contributor")
+        _log.warning("files of batches: %s", reason)
         raise ContentsUnavailable from error
-    except AzureError as error:
-        raise ContentsUnavailable from error
+
+
+def _code_of(error: ResourceNotFoundError) -> str:
+    code = getattr(error, "error_code", "")
+    return str(getattr(code, "value", code))

@@ -51,6 +51,13 @@ class Contents(Protocol):
     async def close(self) -> None: ...
 
 
+def checked(id: str) -> str:
+    """The id. Raises FileNotFoundError: ids are ours; one that is not would be a path of somebody's choice."""
+    if not _ID.fullmatch(id):
+        raise FileNotFoundError
+    return id
+
+
 class DiskContents:
     """In one folder, readable for this user only. Several gateways need the same folder."""
 
@@ -58,7 +65,7 @@ class DiskContents:
         self._folder = folder
 
     async def write(self, id: str, chunks: Chunks) -> int:
-        size, fresh = 0, self._folder / f".{secrets.token_hex(8)}"
+        size, path, fresh = 0, self._path(id), self._folder / f".{secrets.token_hex(8)}"
         async with contextlib.aclosing(chunks):
             with _translated():
                 file = await asyncio.to_thread(self._create, fresh)
@@ -68,7 +75,7 @@ class DiskContents:
                         await asyncio.to_thread(file.write, chunk)
                     size += len(chunk)
                 with _translated():
-                    await asyncio.to_thread(_finish, file, fresh, self._path(id))
+                    await asyncio.to_thread(_finish, file, fresh, path)
             except BaseException:
                 file.close()  # short plain calls: this may run in a cancelled task
                 fresh.unlink(missing_ok=True)
@@ -87,17 +94,15 @@ class DiskContents:
                 yield piece
 
     async def delete(self, id: str) -> None:
-        with _translated():
-            await asyncio.to_thread(self._path(id).unlink, missing_ok=True)
+        with contextlib.suppress(FileNotFoundError), _translated():
+            await asyncio.to_thread(self._path(id).unlink)
 
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
 
     def _path(self, id: str) -> Path:
-        if not _ID.fullmatch(id):  # ids are ours; one that is not would be a path of somebody's choice
-            raise FileNotFoundError(id)
-        return self._folder / id
+        return self._folder / checked(id)
 
     def _create(self, path: Path) -> IO[bytes]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -21,9 +21,11 @@ from rich.markup import escape
 from serving import app
 from serving import settings as config
 from serving.commands.progress import Progress
+from serving.deployments import weights
 from serving.errors import InvalidRequest
 from serving.settings import Settings
 from serving.tenants.keys import Secret, utcnow
+from serving.weights.source import WeightsError
 
 if TYPE_CHECKING:
     from serving.deployments.cluster import LocalCluster
@@ -160,6 +162,7 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
         # A replica's standard output is one of Ray's log files. What is meant is ours: through the file, as it is.
         telemetry = settings.telemetry.model_copy(update={"request_log": "file"})
         settings = settings.model_copy(update={"telemetry": telemetry})
+    fetch_weights(settings, progress)
     cluster = LocalCluster(host=settings.server.host, port=settings.server.port, max_stream=settings.server.max_stream)
     try:
         with progress.step("Started Ray"):
@@ -187,6 +190,17 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
         pass
     finally:
         _stop(cluster, settings, progress)
+
+
+def fetch_weights(settings: Settings, progress: Progress) -> None:
+    """Before anything starts, so that a mistake is told at once and a download is seen; replicas find them here."""
+    for deployment in settings.deployments:
+        if isinstance(deployment.engine, config.VllmEngine):
+            try:
+                with progress.step(f"Weights of {deployment.name}") as say:
+                    weights.ready(settings, deployment, say)
+            except WeightsError as error:
+                raise CannotStart(f"{deployment.name}: {error}") from None
 
 
 def _stop(cluster: LocalCluster, settings: Settings, progress: Progress) -> None:

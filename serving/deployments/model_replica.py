@@ -7,6 +7,7 @@ import hmac
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,8 +34,9 @@ class ModelReplica:
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, deployment: Deployment, engine_secret: Callable[[], str]
+        self, deployment: Deployment, engine_secret: Callable[[], str], weights: Callable[[], Path]
     ) -> None:
+        """weights: fetches and verifies them, and says where they are on this machine."""
         from ray.serve.llm import LLMServer
 
         class Server(LLMServer):  # type: ignore[misc]
@@ -45,9 +47,8 @@ class ModelReplica:
         if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
         self._secret = await asyncio.to_thread(engine_secret)
-        config = llm_config(deployment)
-        # Off: Ray's own download of the weights, in a process that imports vLLM once more. vLLM loads directories and
-        # Hugging Face ids itself, at the pinned revision, which Ray's download would not look at.
+        config = llm_config(deployment, await asyncio.to_thread(weights))
+        # Off: Ray's own download of the weights, which knows neither digests nor revisions.
         config.get_or_create_callback().ctx.run_init_node = False
         self._server = Server.sync_init(config)
         await self._server.start()
@@ -125,7 +126,7 @@ def engine_of(deployment: Deployment) -> VllmEngine:
     return deployment.engine
 
 
-def llm_config(deployment: Deployment) -> LLMConfig:
+def llm_config(deployment: Deployment, weights: Path) -> LLMConfig:
     """What Ray's LLMServer needs to know, for CPU and GPU alike. How Serve places the replica is in serving/app.py."""
     from ray.serve.llm import LLMConfig
 
@@ -133,10 +134,8 @@ def llm_config(deployment: Deployment) -> LLMConfig:
     args: dict[str, Any] = {"enable_prompt_tokens_details": True, "scheduling_policy": "priority"} | engine.args
     if engine.tensor_parallel_size > 1:
         args["tensor_parallel_size"] = engine.tensor_parallel_size
-    if deployment.model.revision:
-        args |= {"revision": deployment.model.revision, "tokenizer_revision": deployment.model.revision}
     return LLMConfig(
-        model_loading_config={"model_id": deployment.name, "model_source": deployment.model.source},
+        model_loading_config={"model_id": deployment.name, "model_source": str(weights)},
         accelerator_type=engine.accelerator_type,
         accelerator_config={"kind": engine.device},
         engine_kwargs=args,

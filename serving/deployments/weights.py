@@ -1,50 +1,66 @@
-"""Which weights a deployment runs, as one string: for the usage ledger and the audit log."""
+"""The weights of the configuration's deployments: from settings to what serving/weights works with."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
+import time
 from pathlib import Path
 
-from serving.settings import Deployment, EchoEngine, HttpEngine
+from serving.settings import Deployment, EchoEngine, HttpEngine, Settings
+from serving.weights import source as weights
+from serving.weights.digest import Digests
+from serving.weights.store import Say, Store, Wanted
+
+_log = logging.getLogger(__name__)
+_SAY_SECONDS = 30.0
 
 
-def revision_of(deployment: Deployment, cache: Path) -> str:
-    """`sha256:...` of a directory, `NAME@COMMIT` of a Hugging Face id, the engine's kind where there are no weights.
+def wanted_of(deployment: Deployment) -> Wanted:
+    """Of a deployment whose engine loads weights. Raises WeightsError."""
+    model = deployment.model
+    return Wanted(weights.parse(model.source, model.revision), model.digest, model.allow_pickle)
 
-    cache: a file that remembers directories by their files' sizes and times; hashing reads some GB a second at most.
+
+def store_of(settings: Settings) -> Store:
+    of, state = settings.weights, settings.server.state_dir
+    return Store(of.folder or state / "models", digests_of(settings), of.blob_endpoint, of.connections)
+
+
+def digests_of(settings: Settings) -> Digests:
+    return Digests(settings.server.state_dir / "weights.json")
+
+
+def ready(settings: Settings, deployment: Deployment, say: Say | None = None) -> Path:
+    """The directory that an engine on this machine may load, fetched and verified if need be. Raises WeightsError."""
+    return store_of(settings).ready(wanted_of(deployment), say or _now_and_then(deployment.name))
+
+
+def revision_of(deployment: Deployment, digests: Digests) -> str:
+    """Which weights a deployment runs, as one string, for the usage ledger and the audit log.
+
+    The pinned digest, which a replica verifies before it serves; else `sha256:...` of a directory, `NAME@COMMIT` of a
+    Hugging Face id, the engine's kind where there are no weights. Raises WeightsError.
     """
     if isinstance(deployment.engine, EchoEngine):
         return "echo"
     if isinstance(deployment.engine, HttpEngine):
         return f"http:{deployment.engine.model or deployment.name}"
-    source = Path(deployment.model.source)
-    if not source.is_dir():
-        return f"{deployment.model.source}@{deployment.model.revision or 'unpinned'}"
-    files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-    state = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    known = _read(cache)
-    if (entry := known.get(str(source))) and entry["files"] == state:
-        return str(entry["digest"])
-    digest = digest_of(source, files)
-    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    cache.write_text(json.dumps(known | {str(source): {"files": state, "digest": digest}}))
-    return digest
+    wanted = wanted_of(deployment)
+    if wanted.digest is not None:
+        return wanted.digest
+    if isinstance(wanted.source, weights.FolderSource):
+        return digests.of(wanted.source.path)
+    return f"{deployment.model.source.removeprefix('hf://')}@{deployment.model.revision or 'unpinned'}"
 
 
-def digest_of(directory: Path, files: list[Path]) -> str:
-    """SHA-256 over each file's name and its own SHA-256, in order: what `sha256sum` prints, hashed."""
-    whole = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            one = hashlib.file_digest(file, "sha256")
-        whole.update(f"{one.hexdigest()}  {path.relative_to(directory).as_posix()}\n".encode())
-    return f"sha256:{whole.hexdigest()}"
+def _now_and_then(name: str) -> Say:
+    """Into the log. At the level of warnings: of a Ray replica, nothing below is to be seen."""
+    last = 0.0
 
+    def say(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _SAY_SECONDS:
+            last = time.monotonic()
+            _log.warning("weights of %s: %s", name, text)
 
-def _read(cache: Path) -> dict[str, dict[str, object]]:
-    try:
-        value = json.loads(cache.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return say

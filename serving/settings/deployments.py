@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from serving.settings.engines import Engine
 from serving.settings.values import Bytes, Section
+from serving.weights import source as weights
 
 DEPLOYMENT_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 
@@ -19,12 +20,36 @@ class Model(Section):
 
     source: str = Field(
         "",
-        description="A Hugging Face id, or a directory, absolute or relative to the configuration file. vLLM needs it.",
+        description="az://ACCOUNT/CONTAINER/PREFIX, hf://ORG/NAME (or the bare id), or a directory, absolute or "
+        "relative to the configuration file. vLLM needs it.",
     )
     revision: str | None = Field(
         None, description="Commit of a Hugging Face id. Pin it: a moving branch is another model."
     )
+    digest: str | None = Field(
+        None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="What the weights must be, as `clinserve weights digest DIR` prints it; others are not served. "
+        "az:// needs it.",
+    )
+    allow_pickle: bool = Field(
+        False, description="Let in files that can run code when they are loaded, such as .bin and .pt. Default: refuse."
+    )
     notice: str | None = Field(None, description="Shown wherever the model is shown, such as 'not for clinical use'.")
+
+    @model_validator(mode="after")
+    def _source_and_pins_fit_together(self) -> Self:
+        if "://" not in self.source:
+            return self  # a directory, or a bare name: reading.py tells them apart
+        try:
+            source = weights.parse(self.source, self.revision)
+        except weights.WeightsError as error:
+            raise ValueError(f"source: {error}") from None
+        if isinstance(source, weights.BlobSource) and self.revision:
+            raise ValueError("revision: blobs have none; digest pins them")
+        if isinstance(source, weights.BlobSource) and not self.digest:
+            raise ValueError("digest: az:// needs one; 'clinserve weights digest DIR' prints that of a directory")
+        return self
 
 
 class Limits(Section):

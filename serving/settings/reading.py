@@ -22,8 +22,8 @@ ENVIRONMENT_PREFIX = "CLINSERVE_"
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read and validate the file at `path` with `environ` over it.
 
-    Relative model directories become absolute (from the file's folder), as does `state_dir` (from the working
-    directory), because replicas run elsewhere. Raises SettingsError with every problem found.
+    Relative model directories become absolute (from the file's folder), as do `state_dir` and `weights.folder` (from
+    the working directory), because replicas run elsewhere. Raises SettingsError with every problem found.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -48,8 +48,12 @@ def parse(tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settin
         d.model_copy(update={"model": d.model.model_copy(update={"source": _locate(d.model, base, origin)})})
         for d in settings.deployments
     )
+    folder = settings.weights.folder
+    weights = settings.weights.model_copy(update={"folder": folder and folder.absolute()})
     guards = tuple(_beside(g, base) if isinstance(g, BlocklistGuard) else g for g in settings.guards)
-    return settings.model_copy(update={"server": server, "deployments": deployments, "guards": guards})
+    return settings.model_copy(
+        update={"server": server, "weights": weights, "deployments": deployments, "guards": guards}
+    )
 
 
 def _beside(guard: BlocklistGuard, base: Path) -> BlocklistGuard:
@@ -60,8 +64,8 @@ def _beside(guard: BlocklistGuard, base: Path) -> BlocklistGuard:
 
 def _locate(model: Model, base: Path, origin: str) -> str:
     """A directory becomes absolute; anything else is taken for a Hugging Face id."""
-    if not model.source:
-        return ""
+    if not model.source or "://" in model.source:
+        return model.source
     directory = (base / model.source).resolve()
     looks_like_a_path = model.source.startswith((".", "/"))
     if not directory.is_dir() and not looks_like_a_path:

@@ -121,6 +121,20 @@ class Responses(Section):
     max_background: int = Field(64, ge=1, description="Background responses of one gateway replica at a time.")
 
 
+class Weights(Section):
+    """Where weights are kept that are downloaded from Azure Storage, and how."""
+
+    folder: Path | None = Field(
+        None, description="A large disk of this machine, or one that machines share. Default: state_dir/models."
+    )
+    blob_endpoint: str = Field(
+        "https://{account}.blob.core.windows.net",
+        pattern=r"^https?://",
+        description="Of a storage account; sovereign clouds, private endpoints and Azurite differ.",
+    )
+    connections: int = Field(8, ge=1, le=64, description="Pieces of 8 MiB that one download fetches at a time.")
+
+
 class Telemetry(Section):
     """Metrics and logs. There is no setting that logs content."""
 
