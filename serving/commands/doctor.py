@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from serving import settings as config
+from serving.backends import build_guard
 from serving.app import load_settings
 from serving.commands.serve import CannotStart, check_machine, memory_needed
 from serving.settings import Settings, SettingsError
@@ -135,8 +136,18 @@ def about_configuration(settings: Settings) -> Iterator[Finding]:
         yield Finding("can start", "ok", f"{settings.server.host}:{settings.server.port} is free and memory suffices")
     except CannotStart as error:
         yield Finding("can start", "missing", str(error))
+    for guard in settings.guards:
+        yield _about_guard(guard)
     for deployment in settings.deployments:
         yield from _about_deployment(deployment)
+
+
+def _about_guard(guard: config.Guard) -> Finding:
+    try:
+        build_guard(guard)
+    except SettingsError as error:
+        return Finding(f"guard {guard.name}", "missing", str(error))
+    return Finding(f"guard {guard.name}", "ok", f"{guard.kind}, {guard.mode}")
 
 
 def _about_deployment(deployment: config.Deployment) -> Iterator[Finding]:

@@ -45,6 +45,7 @@ def serve(settings: Settings) -> None:
     """Run until Ctrl-C or SIGTERM. Raises CannotStart, SettingsError."""
     progress = Progress()
     check_machine(settings)
+    app.check_backends(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     prepare(settings, progress)
     key = demo_key(settings)
@@ -58,11 +59,7 @@ def serve(settings: Settings) -> None:
 
 
 def check_machine(settings: Settings) -> None:
-    """Find out before anything is started what would only fail later, and less clearly.
-
-    Raises CannotStart, SettingsError.
-    """
-    app.check_backends(settings)
+    """Find out before anything is started what would only fail later, and less clearly. Raises CannotStart."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

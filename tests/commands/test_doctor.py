@@ -78,3 +78,10 @@ def test_for_people_each_finding_is_a_line_and_a_remedy_another(tmp_path: Path) 
     assert result.exit_code == 1
     assert "✓ Python: 3.1" in result.stdout and "✗ configuration: " in result.stdout
     assert "    mend the file" in result.stdout
+
+
+def test_a_guard_that_cannot_be_built_is_missing_with_its_reason(tmp_path: Path) -> None:
+    lists = {"kind": "blocklist", "name": "names", "terms_file": "gone.txt"}
+    status, found = findings(tmp_path, config(ECHO) | {"guards": [lists, {"kind": "pii", "name": "ids"}]})
+    assert status == 1 and "gone.txt" in found["guard names"]["detail"]
+    assert found["guard ids"]["detail"] == "pii, annotate"
