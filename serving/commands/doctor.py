@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from serving import settings as config
-from serving.backends import build_guard
 from serving.app import load_settings
+from serving.backends import build_guard
 from serving.commands.serve import CannotStart, check_machine, memory_needed
 from serving.settings import Settings, SettingsError
 
