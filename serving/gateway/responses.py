@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import secrets
 import time
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -30,7 +29,7 @@ from serving.protocol.responses.answer import head_of, problem_of
 from serving.protocol.responses.items import Items, items_of
 from serving.protocol.responses.request import ResponsesRequest, chat_of, name_own_fields
 from serving.responses.background import Outcome
-from serving.responses.responses import with_ids
+from serving.responses.responses import new_id, with_ids
 from serving.tenants.callers import Caller
 from serving.tenants.paging import Page, bad_cursor
 
@@ -50,7 +49,7 @@ async def create(caller: SignedIn, body: ResponsesBody, gateway: Gateway, reques
     own = await gateway.responses.with_references(caller, items_of(body.input))
     before = await gateway.responses.before(caller, body.previous_response_id)
     chat = chat_of(body, before, own)
-    head = head_of(body, f"resp_{secrets.token_hex(24)}", int(time.time()), stored=kept)
+    head = head_of(body, new_id(), int(time.time()), stored=kept)
     own = with_ids(own, head["id"])
     keep = functools.partial(gateway.responses.kept, caller, items=own) if kept else keep_nothing
     form = AsResponse(

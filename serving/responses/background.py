@@ -22,9 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Background:
-    """most: at a time. every: seconds between signs of life, and the longest until a cancellation acts. sweep: seconds
-    between looks for what is over.
-    """
+    """most: at a time. every: seconds until a cancellation acts. sweep: seconds between looks for what is over."""
 
     def __init__(
         self,
@@ -90,9 +88,16 @@ class Background:
 
     async def _hold(self, id: str) -> None:
         """Until it is cancelled, deleted or taken for lost."""
+        clock = asyncio.get_running_loop().time
+        due = clock()
         while True:
             try:
-                if not await asyncio.to_thread(self._store.hold, id, self.held_until()):
+                if clock() < due:
+                    goes_on = await asyncio.to_thread(self._store.is_open, id)
+                else:
+                    goes_on = await asyncio.to_thread(self._store.hold, id, self.held_until())
+                    due = clock() + _HOLD_SECONDS / 3
+                if not goes_on:
                     return
             except StoreUnavailable:
                 pass  # if that lasts, the response is taken for lost, and this will hear of it

@@ -2,8 +2,8 @@
 
 queued ─▶ in_progress ─▶ completed | incomplete | failed | cancelled
 
-Only background responses are kept before they have ended. The process that works on one says every second that it
-lives; when it has not for `held_until`, the response is `failed`, and so is whatever that process might still bring.
+Only background responses are kept before they have ended. The process that works on one says again and again that it
+lives; when it has not until `held_until`, the response is `failed`, and stays so whatever that process still brings.
 """
 
 from __future__ import annotations
@@ -80,6 +80,9 @@ class ResponseStore(Protocol):
         """Also one whose time is over: whoever asks decides."""
 
     def remove(self, tenant: str, id: str) -> bool: ...
+
+    def is_open(self, id: str) -> bool:
+        """Has it neither ended, nor been deleted?"""
 
     def hold(self, id: str, until: datetime) -> bool:
         """Say that it is worked on: `in_progress`, until then. False: it has ended, or is gone."""

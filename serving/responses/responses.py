@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ Answer = dict[str, Any]
 _LOST = {"code": "server_error", "message": "The server that worked on this response was stopped. Create it again."}
 _FORGOTTEN = timedelta(minutes=1)
 """Before a response of a tenant that keeps none is deleted: another gateway may know of a new policy first."""
+_ID = re.compile(r"resp_[0-9a-f]{48}")
 _PREFIXES = {"function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 
 
@@ -147,7 +150,7 @@ class Responses:
     async def delete(self, caller: Caller, id: str) -> None:
         """Raises UnknownResponse."""
         caller.require("inference")
-        with self._trail.change(caller, "response.delete", id):
+        with self._trail.change(caller, "response.delete", _known(id)):
             await self._row(caller, id)
             await asyncio.to_thread(self._store.remove, caller.tenant, id)
 
@@ -157,7 +160,7 @@ class Responses:
         Raises UnknownResponse, NotInBackground.
         """
         caller.require("inference")
-        with self._trail.change(caller, "response.cancel", id):
+        with self._trail.change(caller, "response.cancel", _known(id)):
             if not (await self._row(caller, id)).background:
                 raise NotInBackground
             await asyncio.to_thread(self._store.end, id, "cancelled")
@@ -172,10 +175,10 @@ class Responses:
 
     def _reading(self, caller: Caller, id: str) -> AbstractContextManager[Entry]:
         caller.require("inference")
-        return self._trail.change(caller, "response.read", id)
+        return self._trail.change(caller, "response.read", _known(id))
 
     async def _row(self, caller: Caller, id: str) -> Kept:
-        row = await asyncio.to_thread(self._store.get, caller.tenant, id) if id.isprintable() else None
+        row = await asyncio.to_thread(self._store.get, caller.tenant, id) if _known(id) else None
         if row is None or self._is_over(row):
             raise UnknownResponse
         if row.status in OPEN and row.held_until is not None and row.held_until < self._now():
@@ -237,6 +240,15 @@ class Responses:
                 if item["id"] == id:
                     return item
         raise InvalidRequest(f"input[{position}] refers to an item that is not kept.", param=f"input[{position}]")
+
+
+def new_id() -> str:
+    return f"resp_{secrets.token_hex(24)}"
+
+
+def _known(id: str) -> str:
+    """The id, if it can be one of ours: any other text is not looked up, and not written down."""
+    return id if _ID.fullmatch(id) else ""
 
 
 def with_ids(items: Items, response_id: str) -> Items:

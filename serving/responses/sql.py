@@ -37,6 +37,11 @@ class SqlResponses:
     def remove(self, tenant: str, id: str) -> bool:
         return self._changed(delete(responses).where(responses.c.tenant == tenant, responses.c.id == id)) > 0
 
+    def is_open(self, id: str) -> bool:
+        question = select(responses.c.id).where(responses.c.id == id, responses.c.status.in_(OPEN))
+        with translated(), self._engine.connect() as connection:
+            return connection.execute(question).first() is not None
+
     def hold(self, id: str, until: datetime) -> bool:
         return self._changed(_open(id).values(status="in_progress", held_until=until)) > 0
 

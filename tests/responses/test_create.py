@@ -117,6 +117,17 @@ async def test_log_probabilities_and_the_service_tier_are_told_to_those_who_ask(
     assert token.token == "hi" and len(token.top_logprobs) == 2 and response.service_tier == "flex"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_one_deployment_cannot_take_another_answers(place: OpenPlace, stream: bool) -> None:
+    engine = {"kind": "echo", "failures": [{"action": "refuse"}]}
+    full = {"name": "full", "engine": engine, "spill_to": "spare"}
+    here = place(deployments=[full, {"name": "spare", "engine": {"kind": "echo"}}])
+    asked = await here.site.client().post("/v1/responses", json={"model": "full", "input": "hello", "stream": stream})
+    assert asked.headers["x-ms-deployment-name"] == "spare"
+    assert "hello" in asked.text and '"model":"full"' in asked.text
+    assert asked.text.count("response.created") == 2 * stream  # the event's name, and its type
+
+
 async def test_azures_client_finds_it_on_both_of_its_paths(place: OpenPlace) -> None:
     here = place()
     assert (await here.azure().responses.create(model="echo", input="hello")).output_text == "hello"

@@ -43,16 +43,17 @@ def test_a_tenant_has_its_number_whatever_others_have(store: ResponseStore) -> N
 
 def test_one_that_runs_is_held_and_ends_once(store: ResponseStore) -> None:
     store.add(RUNNING, most=9)
-    assert store.hold("resp_2", NOON + HOUR)
+    assert store.is_open("resp_2") and store.hold("resp_2", NOON + HOUR) and store.is_open("resp_2")
     assert store.get("ward", "resp_2") == replace(RUNNING, status="in_progress", held_until=NOON + HOUR)
     assert store.end("resp_2", "completed", b"answer")
     assert store.get("ward", "resp_2") == replace(RUNNING, status="completed", held_until=None, content=b"answer")
     assert not store.end("resp_2", "cancelled") and not store.hold("resp_2", NOON + HOUR)
+    assert not store.is_open("resp_2")
     assert store.get("ward", "resp_2") == replace(RUNNING, status="completed", held_until=None, content=b"answer")
 
 
 def test_one_that_is_gone_can_be_neither_held_nor_ended(store: ResponseStore) -> None:
-    assert not store.hold("resp_2", NOON) and not store.end("resp_2", "failed")
+    assert not store.hold("resp_2", NOON) and not store.end("resp_2", "failed") and not store.is_open("resp_2")
 
 
 def test_one_that_ends_without_an_answer_keeps_its_content(store: ResponseStore) -> None:

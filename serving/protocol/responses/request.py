@@ -42,6 +42,11 @@ Include = Literal[
 ]
 _METADATA = (16, 64, 512)
 """Entries, characters of a name, of a value; OpenAI's."""
+_SAME = (
+    "model", "stream", "temperature", "top_p", "service_tier", "user",
+    "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "top_k", "min_p",
+)  # fmt: skip
+"""Fields that are called alike in a chat."""
 _NAMES = {
     "messages": "input",
     "max_completion_tokens": "max_output_tokens",
@@ -95,6 +100,13 @@ class ResponsesRequest(BaseModel):
     background: bool | None = None
     previous_response_id: str | None = Field(None, max_length=200)
     stream: bool | None = False
+    # Sampling that chat has too, for those who pass extra_body.
+    seed: int | None = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    top_k: int | None = None
+    min_p: float | None = Field(None, ge=0, le=1)
 
     @property
     def logprobs(self) -> bool:
@@ -126,11 +138,9 @@ def chat_of(request: ResponsesRequest, before: Items, own: Items) -> ChatRequest
         raise InvalidRequest(f"The conversation has more than {MOST_ITEMS} messages.", param="input")
     tools, choice = _tools_of(request)
     fields: dict[str, Any] = {
-        "model": request.model,
+        **{name: getattr(request, name) for name in _SAME},
         "messages": messages,
         "max_completion_tokens": request.max_output_tokens,
-        "temperature": request.temperature,
-        "top_p": request.top_p,
         "tools": tools,
         "tool_choice": choice,
         "parallel_tool_calls": request.parallel_tool_calls if tools else None,
@@ -138,9 +148,6 @@ def chat_of(request: ResponsesRequest, before: Items, own: Items) -> ChatRequest
         "reasoning_effort": request.reasoning.effort if request.reasoning else None,
         "logprobs": True if request.logprobs else None,
         "top_logprobs": request.top_logprobs if request.logprobs else None,
-        "service_tier": request.service_tier,
-        "user": request.user,
-        "stream": request.stream,
         "stream_options": StreamOptions(include_usage=True) if request.stream else None,
     }
     return ChatRequest(**{name: value for name, value in fields.items() if value is not None})

@@ -37,7 +37,7 @@ def test_a_text_is_a_users_message() -> None:
 def test_each_field_has_its_place_in_a_chat() -> None:
     body = chat(
         max_output_tokens=9, temperature=0, top_p=0.5, reasoning={"effort": "low", "summary": "auto"}, user="u",
-        service_tier="flex", stream=True, include=["message.output_text.logprobs"], top_logprobs=2,
+        service_tier="flex", seed=7, top_k=3, stream=True, include=["message.output_text.logprobs"], top_logprobs=2,
     )  # fmt: skip
     del body["messages"], body["model"]
     assert body == {
@@ -47,6 +47,8 @@ def test_each_field_has_its_place_in_a_chat() -> None:
         "reasoning_effort": "low",
         "user": "u",
         "service_tier": "flex",
+        "seed": 7,
+        "top_k": 3,
         "logprobs": True,
         "top_logprobs": 2,
         "stream": True,
