@@ -49,7 +49,8 @@ bench: setup-dev ## Bare vLLM against the full path, and governance on against o
 	@$(BIN)/python -m loadtests.governance
 	@$(BIN)/python -m loadtests.overhead
 
-drill: setup-dev ## What takes longer than a test may: benchmarks and the demo model's evaluation
+drill: setup-dev ## What takes longer than a test may: killed batches, benchmarks, the demo model's evaluation
+	@$(BIN)/python -m loadtests.batches
 	@$(BIN)/python -m loadtests.overhead
 	@$(BIN)/python deploy/demo_model/evaluate.py
 

@@ -20,9 +20,9 @@ _FORGOTTEN = 5  # of those, at each look: what it was like an hour ago is no mea
 
 
 class Pace:
-    """rate: lines a second beside interactive requests."""
+    """rate: lines a second beside interactive requests; slow until something is known."""
 
-    def __init__(self, rate: float = 2.0) -> None:
+    def __init__(self, rate: float = 1.0) -> None:
         self.rate = rate
         self._alone: deque[float] = deque(maxlen=_KEPT)
         self._beside: list[float] = []
