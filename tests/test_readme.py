@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from serving import app as _app  # noqa: F401  # so that all error classes exist
 from serving import errors
 from serving.batches.batch import Status
 from serving.cli import cli
-from serving.settings import reference
+from serving.settings import parse, reference
 from serving.telemetry.metrics import PrometheusMetrics
+from serving.weights.files import CODE, PICKLES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TENANCY = ROOT / "docs" / "tenancy.md"
 RESPONSES = ROOT / "docs" / "responses.md"
 BATCHES = ROOT / "docs" / "batches.md"
+WEIGHTS = ROOT / "docs" / "weights.md"
 
 
 def settings_table() -> str:
@@ -85,7 +88,7 @@ def commands_in(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-@pytest.mark.parametrize("page", [TENANCY, RESPONSES, BATCHES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [TENANCY, RESPONSES, BATCHES, WEIGHTS], ids=lambda page: page.stem)
 def test_the_commands_in_a_page_exist_with_their_options(page: Path) -> None:
     commands = commands_in(page.read_text())
     assert len(commands) > 1
@@ -124,6 +127,18 @@ def test_the_tenancy_page_names_settings_metrics_errors_and_files_that_exist() -
     assert codes and all(f"| `{code}` |" in README.read_text() for code in codes)
     links = re.findall(r"\]\(([^)#]+)\)", text)
     assert [link for link in links if not (TENANCY.parent / link).exists()] == []
+
+
+def test_the_weights_page_names_settings_kinds_and_files_that_exist_and_its_example_is_valid() -> None:
+    text = WEIGHTS.read_text()
+    settings = {path.replace("[]", "").removeprefix("deployments.") for path, _, _ in reference()}
+    named = set(re.findall(r"`((?:server|weights|model)\.[a-z_]+)", text))
+    assert named and named <= settings
+    refused = text.partition("that holds\n")[2].partition(" is\nrefused")[0]
+    assert set(re.findall(r"`\.([a-z0-9]+)`", refused)) <= {*PICKLES, *CODE}
+    assert [link for link in re.findall(r"\]\(([^)#]+)", text) if not (WEIGHTS.parent / link).exists()] == []
+    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert example and parse(yaml.safe_load(example[1])).deployments[0].model.digest
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:

@@ -139,6 +139,31 @@ def test_vllm_needs_a_model_and_a_cpu_has_no_accelerators() -> None:
         assert line.endswith("need 'device: gpu'")
 
 
+PINNED = {"source": "az://account1/models/x", "digest": "sha256:" + "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (PINNED | {"digest": None}, "digest: az:// needs one"),
+        (PINNED | {"revision": "main"}, "revision: blobs have none; digest pins them"),
+        (PINNED | {"digest": "0" * 64}, "String should match pattern"),
+        ({"source": "https://account1.blob.core.windows.net/models/x"}, "az://ACCOUNT/CONTAINER/PREFIX"),
+        ({"source": "az://account1"}, "az://ACCOUNT/CONTAINER/PREFIX"),
+    ],
+)
+def test_weights_of_blobs_need_a_digest_and_a_source_has_one_form(model: dict[str, Any], said: str) -> None:
+    (line,) = problems(deployments=[VLLM | {"model": model}])
+    assert said in line
+
+
+def test_a_source_with_a_scheme_is_left_as_it_is_and_the_folder_becomes_absolute() -> None:
+    for model in (PINNED, {"source": "hf://org/model", "revision": "0" * 40}):
+        read = settings(deployments=[VLLM | {"model": model}], weights={"folder": "models"})
+        assert read.deployments[0].model.source == model["source"]
+        assert read.weights.folder == Path.cwd() / "models"
+
+
 def test_settings_cannot_be_changed_once_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings().server.port = 9000  # type: ignore[misc]

@@ -23,8 +23,12 @@ from serving import settings as config
 from serving.app import load_settings
 from serving.backends import build_guard
 from serving.commands.serve import CannotStart, check_machine, memory_needed
+from serving.deployments import weights
 from serving.settings import Settings, SettingsError
+from serving.weights.files import check_kinds, files_of
+from serving.weights.source import BlobSource, FolderSource, HubSource, WeightsError
 
+State = Literal["ok", "warning", "missing"]
 _PINNED = {"ray": "2.60.0", "vllm": "0.29.0"}
 
 
@@ -33,7 +37,7 @@ class Finding:
     """One thing looked at. remedy: what to do when it is not ok."""
 
     what: str
-    state: Literal["ok", "warning", "missing"]
+    state: State
     detail: str
     remedy: str = ""
 
@@ -139,7 +143,7 @@ def about_configuration(settings: Settings) -> Iterator[Finding]:
     for guard in settings.guards:
         yield _about_guard(guard)
     for deployment in settings.deployments:
-        yield from _about_deployment(deployment)
+        yield from _about_deployment(settings, deployment)
 
 
 def _about_guard(guard: config.Guard) -> Finding:
@@ -150,7 +154,7 @@ def _about_guard(guard: config.Guard) -> Finding:
     return Finding(f"guard {guard.name}", "ok", f"{guard.kind}, {guard.mode}")
 
 
-def _about_deployment(deployment: config.Deployment) -> Iterator[Finding]:
+def _about_deployment(settings: Settings, deployment: config.Deployment) -> Iterator[Finding]:
     engine, name = deployment.engine, f"deployment {deployment.name}"
     if isinstance(engine, config.VllmEngine):
         if find_spec("vllm") is None:
@@ -160,16 +164,29 @@ def _about_deployment(deployment: config.Deployment) -> Iterator[Finding]:
                 name, "missing", f"needs {engine.tensor_parallel_size} GPU(s), this machine has {len(_gpus())}"
             )
         else:
-            where = "directory" if Path(deployment.model.source).is_absolute() else "Hugging Face id"
-            pinned = where == "directory" or deployment.model.revision
-            yield Finding(
-                name,
-                "ok" if pinned else "warning",
-                f"{where} {deployment.model.source}",
-                "pin model.revision to a commit",
-            )
+            yield Finding(name, *_about_weights(settings, deployment))
     elif isinstance(engine, config.HttpEngine):
         absent = bool(engine.key_env) and engine.key_env not in os.environ
         yield Finding(name, "missing" if absent else "ok", engine.url, f"set {engine.key_env}")
     else:
         yield Finding(name, "ok", "echo engine, not a model")
+
+
+def _about_weights(settings: Settings, deployment: config.Deployment) -> tuple[State, str, str]:
+    """State, detail and remedy: whether they are pinned, and here or at least to be had."""
+    try:
+        wanted, store = weights.wanted_of(deployment), weights.store_of(settings)
+        source, here = wanted.source, store.present(wanted) is not None
+        if isinstance(source, FolderSource):
+            check_kinds(files_of(source.path), allow_pickle=wanted.allow_pickle, of=str(source))
+        elsewhere = ""
+        if isinstance(source, BlobSource) and not here:
+            elsewhere = f"{store.size_of(source) / 1e9:.2f} GB to be downloaded"
+    except WeightsError as error:
+        return "missing", str(error), "docs/weights.md"
+    place = "on this machine" if here else elsewhere or "not on this machine"
+    if wanted.digest is not None:
+        return "ok", f"{source}, pinned to {wanted.digest[:19]}..., {place}", ""
+    if isinstance(source, HubSource) and not source.pinned:
+        return "warning", f"{source}, not pinned, {place}", "pin model.revision to a commit, or model.digest"
+    return "ok", f"{source}, {'pinned to a commit' if isinstance(source, HubSource) else 'no digest'}, {place}", ""

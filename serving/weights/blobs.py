@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from azure.core import MatchConditions
+from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobProperties, ContainerClient
 
@@ -94,10 +95,13 @@ class Blobs:
 
     def _client(self) -> ContainerClient:
         if self._container is None:
+            credential = self._credential()
+            if isinstance(credential, str):  # by its account's name: the client would look for it in the endpoint
+                credential = AzureNamedKeyCredential(self._source.account, credential)
             self._container = ContainerClient(
                 self._endpoint.format(account=self._source.account),
                 self._source.container,
-                credential=self._credential(),
+                credential=credential,
                 max_single_get_size=self._piece,
                 connection_timeout=azure_storage.CONNECT_SECONDS,
                 read_timeout=self._seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -68,7 +69,8 @@ class Digests:
             fresh.write_text(json.dumps(self._read() | {str(directory): entry}))
             fresh.replace(self._cache)  # whole: other replicas read it meanwhile
         except OSError:
-            fresh.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                fresh.unlink()
 
     def _read(self) -> dict[str, dict[str, object]]:
         try:

@@ -23,7 +23,7 @@ def snapshot(
     Resumes, and works without a network on what is in the cache, as huggingface_hub does. offline: nobody is asked.
     endpoint: of the hub, HF_ENDPOINT unless given. Raises WeightsError.
     """
-    import httpx
+    import httpx2
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -45,7 +45,7 @@ def snapshot(
         reason = f"there is no revision {source.revision}"
     except errors.LocalEntryNotFoundError:
         reason = "the hub does not answer, and the cache does not have it whole"
-    except (errors.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except (errors.HfHubHTTPError, httpx2.HTTPError, OSError, ValueError) as error:
         reason = f"it cannot be downloaded ({type(error).__name__})"
     else:
         if not allow_pickle and not any(name.endswith(_WEIGHTS) for name in files_of(directory)):

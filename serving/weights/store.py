@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving import azure_storage
 from serving.weights.digest import Digests, digest_of
@@ -18,6 +18,9 @@ from serving.weights.files import check_kinds, files_of
 from serving.weights.hub import snapshot
 from serving.weights.lock import alone
 from serving.weights.source import BlobSource, FolderSource, HubSource, Source, WeightsError
+
+if TYPE_CHECKING:
+    from serving.weights.blobs import Blobs
 
 Say = Callable[[str], None]
 
@@ -73,6 +76,11 @@ class Store:
         place = self._place(wanted) if isinstance(wanted.source, BlobSource) else wanted.source.path
         return place if place.is_dir() else None
 
+    def size_of(self, source: BlobSource) -> int:
+        """Bytes, as the account says now. Asks once. Raises WeightsError."""
+        with contextlib.closing(self._blobs(source)) as blobs:
+            return sum(blob.size for blob in blobs.listing())
+
     def _checked(self, directory: Path, wanted: Wanted) -> Path:
         if not directory.is_dir():
             raise WeightsError(f"there is no directory {directory}")
@@ -82,15 +90,11 @@ class Store:
         return directory
 
     def _fetched(self, source: BlobSource, wanted: Wanted, say: Say) -> Path:
-        from serving.weights.blobs import Blobs  # azure's client: half a second
-
         place = self._place(wanted)
         if place.is_dir():
             return place
         partial = self.folder / f"partial-{_key(source)}"
-        with contextlib.closing(
-            Blobs(source, endpoint=self.endpoint, piece=self.piece, credential=self.credential)
-        ) as blobs:
+        with contextlib.closing(self._blobs(source)) as blobs:
             download = Download(self.connections, wanted.allow_pickle, _Pace(say).here, self.free, self.waits)
             files = download.run(blobs, partial, self.piece, str(source))
         say("verifying")
@@ -104,6 +108,11 @@ class Store:
         self.digests.remember(place, digest)
         shutil.rmtree(partial, ignore_errors=True)
         return place
+
+    def _blobs(self, source: BlobSource) -> Blobs:
+        from serving.weights.blobs import Blobs  # azure's client: half a second
+
+        return Blobs(source, endpoint=self.endpoint, piece=self.piece, credential=self.credential)
 
     def _place(self, wanted: Wanted) -> Path:
         return self.folder / (wanted.digest or "").replace(":", "-")
