@@ -122,7 +122,6 @@ async def _begin(
     if request.scope["state"].get("priority") == BATCH:
         raise InvalidRequest("A batch's answers are not made in the background.", param="background")
     gateway.catalog.resolve(chat.model, caller)  # 404 UnknownDeployment, 403
-    gateway.unattended.check_room()  # 429
     lines = AppLines(request.app, priority=INTERACTIVE)
     owner = replace(caller, networks=None)  # it was allowed from where it came
     path, body = "/v1/chat/completions", chat.model_dump_json(exclude_unset=True).encode()
@@ -141,6 +140,7 @@ async def _begin(
             return "failed", gateway.responses.sealed(owner.tenant, response, own)
 
     queued = head | {"status": "queued"}
-    await gateway.responses.add(caller, queued, own, held_until=gateway.unattended.held_until())
-    gateway.unattended.begin(head["id"], work)
+    with gateway.unattended.entering():  # 429
+        await gateway.responses.add(caller, queued, own, held_until=gateway.unattended.held_until())
+        gateway.unattended.begin(head["id"], work)
     return Response(sse.written(queued), media_type="application/json")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from serving.errors import ServingError
+from serving.errors import EngineFailed, ServingError
 from serving.gateway.dialects.dialect import Dialect
 from serving.gateway.form import Blocks
 from serving.protocol import sse
@@ -41,9 +41,12 @@ class AsResponse:
         return self._events(blocks) if self._stream else self._whole(blocks)
 
     def response_of(self, answer: bytes) -> dict[str, Any]:
-        """The response that a whole answer is."""
+        """The response that a whole answer is. Raises EngineFailed."""
         telling = Telling(self._head, logprobs=self._logprobs)
-        telling.take(json.loads(answer))
+        said = json.loads(answer)
+        if not isinstance(said, dict):
+            raise EngineFailed
+        telling.take(said)
         telling.end(_now())
         return telling.response
 

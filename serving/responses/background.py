@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from serving.errors import ServingError, TooManyRequests
@@ -40,6 +41,7 @@ class Background:
         self._now = now
         self._every = every
         self._sweep = sweep
+        self._entering = 0
         self._running: dict[asyncio.Task[None], str] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -60,10 +62,16 @@ class Background:
             except (ServingError, TimeoutError):
                 return
 
-    def check_room(self) -> None:
-        """Raises TooManyRequests."""
-        if len(self._running) >= self._most:
+    @contextmanager
+    def entering(self) -> Iterator[None]:
+        """Around keeping a new response and its `begin`. Raises TooManyRequests."""
+        if len(self._running) + self._entering >= self._most:
             raise TooManyRequests("Too many background responses run here. Please retry shortly.", retry_after=5.0)
+        self._entering += 1
+        try:
+            yield
+        finally:
+            self._entering -= 1
 
     def held_until(self) -> datetime:
         """Until when a response is believed to be worked on, counted from now."""

@@ -57,7 +57,11 @@ class SqlResponses:
 
     def sweep(self, now: datetime, oldest: Mapping[str, datetime], *, others: datetime) -> int:
         row = responses.c
-        too_old = [and_(row.tenant == tenant, row.created_at <= before) for tenant, before in oldest.items()]
+        # A clause for each time, not for each tenant: SQLite's expressions are at most 1000 deep.
+        tenants: dict[datetime, list[str]] = {}
+        for tenant, before in oldest.items():
+            tenants.setdefault(before, []).append(tenant)
+        too_old = [and_(row.tenant.in_(names), row.created_at <= before) for before, names in tenants.items()]
         unkept = and_(row.tenant.not_in(list(oldest)), row.created_at <= others)
         return self._changed(delete(responses).where(or_(row.expires_at <= now, unkept, *too_old)))
 

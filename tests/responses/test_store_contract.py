@@ -85,5 +85,6 @@ def test_a_sweep_deletes_what_is_over_too_old_or_not_kept_any_more(store: Respon
     assert store.sweep(NOON + HOUR, oldest, others=NOON) == 2 and there() == ["b", "b"]
     assert store.sweep(NOON + HOUR, oldest | {"lab": NOON + HOUR}, others=NOON) == 1
     assert store.get("lab", "lab-b") is None
+    assert store.sweep(NOON + HOUR, {f"t{n}": NOON for n in range(2000)} | oldest, others=NOON) == 0
     assert store.sweep(NOON + HOUR, {}, others=NOON) == 0
     assert store.sweep(NOON + HOUR, {}, others=NOON + HOUR) == 1 and there() == []

@@ -109,7 +109,8 @@ class Telling:
             events += self._say("refusal", said.get("refusal"), [])
             for position, call in enumerate(_objects(said.get("tool_calls"))):
                 events += self._call(call.get("index", position), call)
-            self._finish = choice.get("finish_reason") or self._finish
+            if isinstance(finish := choice.get("finish_reason"), str):
+                self._finish = finish
             self._answer_results = choice.get("content_filter_results") or self._answer_results
         return self._numbered(events)
 

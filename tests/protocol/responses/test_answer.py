@@ -170,7 +170,12 @@ def test_a_stream_that_breaks_keeps_what_was_said_and_says_what_happened() -> No
         {"choices": None},
         {"choices": [7]},
         {"choices": [{"delta": 7}]},
-        {"choices": [{"delta": {"content": 7, "tool_calls": [7, {"function": 7}]}, "logprobs": 7}], "usage": 7},
+        {
+            "choices": [
+                {"delta": {"content": 7, "tool_calls": [7, {"function": 7}]}, "logprobs": 7, "finish_reason": []}
+            ],
+            "usage": 7,
+        },
         {"choices": [{"index": 1, "delta": {"content": "another's"}}], "prompt_filter_results": [7]},
     ],
 )
