@@ -10,7 +10,7 @@ Failed is also a batch that cannot go on: its input is gone, or its results were
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
@@ -127,9 +127,9 @@ class BatchStore(Protocol):
     def cancel(self, tenant: str, id: str, now: datetime) -> Batch | None:
         """The batch, now `cancelling` if it was validating or in progress; None if there is none."""
 
-    def claim(self, now: datetime, until: datetime) -> tuple[Batch, Claim] | None:
+    def claim(self, now: datetime, until: datetime, *, but: Collection[str] = ()) -> tuple[Batch, Claim] | None:
         """Take an open batch that nobody holds, or whose holder's time is over: of the tenant with the fewest held, so
-        that one with many does not keep the others waiting, the oldest.
+        that one with many does not keep the others waiting, the oldest. but: none of these ids.
         """
 
     def renew(self, claim: Claim, until: datetime) -> Batch:

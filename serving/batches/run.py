@@ -205,7 +205,9 @@ class BatchRun:
     async def _answer_to(self, line: Line) -> Answer | None:
         """None: it was not run, because no more lines are to begin."""
         bench, batch = self._bench, self._batch
-        slots, body, attempt = bench.slots[batch.model or ""], lines.body_of(line), 0
+        # A deployment that is not configured any more has none: each of its lines is told so.
+        slots = bench.slots.get(batch.model or "") or contextlib.nullcontext()
+        body, attempt = lines.body_of(line), 0
         while True:
             async with slots:
                 if self._stopping.is_set():
@@ -216,7 +218,8 @@ class BatchRun:
             if wait is None:
                 return answer
             with contextlib.suppress(TimeoutError):  # without a slot: others go on
-                await asyncio.wait_for(self._stopping.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
 
     def _result_of(self, line: Line, answer: Answer) -> Result:
         bench, batch = self._bench, self._batch

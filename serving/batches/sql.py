@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -133,8 +133,9 @@ class SqlBatches:
             connection.execute(update(batches).where(*mine, open_yet).values(status="cancelling", cancelling_at=now))
             return _batch(connection, *mine)
 
-    def claim(self, now: datetime, until: datetime) -> tuple[Batch, Claim] | None:
+    def claim(self, now: datetime, until: datetime, *, but: Collection[str] = ()) -> tuple[Batch, Claim] | None:
         free = and_(batches.c.status.in_(OPEN), or_(batches.c.held_until.is_(None), batches.c.held_until < now))
+        free = and_(free, batches.c.id.not_in(but))
         held = batches.alias()
         of_tenant = select(func.count()).where(held.c.tenant == batches.c.tenant, held.c.held_until >= now)
         of_tenant = of_tenant.where(held.c.status.in_(OPEN))

@@ -67,13 +67,17 @@ class BatchWorker:
                 pass  # the database or the disk is away: look again
             except Exception as error:
                 _log.error("batch worker: %s", type(error).__name__)  # its text may hold content
+            # Not wait_for: on 3.11 it swallows a cancellation that comes with the event, and this would never end.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._poll)
+                async with asyncio.timeout(self._poll):
+                    await self._woken.wait()
 
     async def _take(self) -> bool:
         bench = self._bench
         now = bench.now()
-        taken = await asyncio.to_thread(bench.store.claim, now, now + timedelta(seconds=bench.hold))
+        # Not what runs here: after the database was away, a run's claim may be over until it is renewed in a moment.
+        mine = [run.claim.batch_id for run in self._runs.values()]
+        taken = await asyncio.to_thread(bench.store.claim, now, now + timedelta(seconds=bench.hold), but=mine)
         if taken is None:
             return False
         batch, claim = taken

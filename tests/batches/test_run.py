@@ -315,6 +315,19 @@ async def test_killed_at_any_step_another_worker_goes_on_and_every_line_is_there
     assert at > 20
 
 
+async def test_lines_for_a_deployment_that_is_gone_are_told_so(workshop: Workshop) -> None:
+    workshop.lines.reply = lambda body, attempt: answer(404)
+    batch = await workshop.submit(3)
+    workshop.store.claim(workshop.now, workshop.now)
+    workshop.pass_time()
+    taken = workshop.store.claim(workshop.now, workshop.now)
+    assert taken
+    workshop.store.move(taken[1], "validating", status="in_progress", model="m", total=3)
+    workshop.pass_time()
+    batch = await workshop.work(slots={})
+    assert (batch.status, batch.failed) == ("completed", 3)
+
+
 async def test_contents_that_are_away_end_the_run_for_now(workshop: Workshop) -> None:
     class Full:
         def __getattr__(self, name: str) -> Any:

@@ -179,6 +179,7 @@ def test_a_batch_is_taken_by_one_and_by_the_next_when_its_time_is_over(batches: 
     assert claimed(batches)[1] == Claim("batch_ward1", 1)
     now = NOON + timedelta(hours=1)
     assert batches.claim(now, now + SECOND) is None
+    assert batches.claim(now + 16 * SECOND, now, but=["batch_ward1"]) is None
     assert claimed(batches, seconds=16)[1] == Claim("batch_ward1", 2)
 
 

@@ -92,6 +92,33 @@ async def test_a_worker_whose_database_comes_and_goes_goes_on(workshop: Workshop
     assert len(output) == 6
 
 
+async def test_when_the_database_was_away_for_long_a_worker_goes_on_with_what_it_had(workshop: Workshop) -> None:
+    class Away:
+        gone = False
+
+        def __getattr__(self, name: str) -> Any:
+            def call(*arguments: Any, **named: Any) -> Any:
+                if self.gone:
+                    raise StoreUnavailable
+                return getattr(store, name)(*arguments, **named)
+
+            return call
+
+    store, away = workshop.store, Away()
+    workshop.store = away  # type: ignore[assignment]
+    workshop.lines.gate = asyncio.Event()
+    batch = await workshop.submit(4)
+    async with working(workshop):
+        await eventually(lambda: workshop.lines.ran.total() == 4)
+        away.gone = True
+        workshop.pass_time()
+        workshop.lines.gate.set()
+        await asyncio.sleep(0.1)
+        away.gone = False
+        await eventually(lambda: workshop.read(batch).status == "completed")
+    assert workshop.lines.ran.total() == 4
+
+
 async def _ticking(workshop: Workshop) -> None:
     while True:
         await asyncio.sleep(0.05)
