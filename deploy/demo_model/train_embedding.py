@@ -55,21 +55,18 @@ def contrast(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, first: 
 
 
 def publish(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """Write the model directory next to its place and rename the files in one by one."""
+    """Write the model directory next to its place and rename the files in one by one. The end of the model here."""
     out.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=out.parent))
-    dtype, model.config.dtype = model.dtype, torch.bfloat16
-    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-    model.save_pretrained(staging, state_dict=state)
-    model.config.dtype = dtype
+    model.config.matryoshka_dimensions = list(WIDTHS)
+    model.to(torch.bfloat16).save_pretrained(staging)
     tokenizer.chat_template = None
     tokenizer.save_pretrained(staging)
     settings = json.loads((staging / "tokenizer_config.json").read_text(encoding="utf-8"))
     settings = {key: value for key, value in settings.items() if key not in ("is_local", "local_files_only")}
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # a name that older transformers know too
     (staging / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    if CARD.exists():
-        shutil.copy(CARD, staging / "README.md")
+    shutil.copy(CARD, staging / "README.md")
     for file in staging.iterdir():
         file.chmod(0o644)
         file.replace(out / file.name)

@@ -44,6 +44,8 @@ INFERENCE = (
     "errors", "faults", "limits",
 )  # fmt: skip
 
+LANGCHAIN = ("chat", "stream", "tools", "structured_output", "embeddings", "errors", "limits", "content_filter")
+
 
 @dataclass(frozen=True)
 class Client:
@@ -72,6 +74,9 @@ CLIENTS = {
     ),
     "azure-ai-inference": Client(
         [*PYTHON, f"{SCRIPTS}.inference_client"], {name: INFERENCE for name in ("key", "token over TLS")}
+    ),
+    "langchain-openai": Client(
+        [*PYTHON, f"{SCRIPTS}.langchain_client"], {name: LANGCHAIN for name in ("AzureChatOpenAI", "ChatOpenAI")}
     ),
 }
 
