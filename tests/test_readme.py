@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -104,6 +105,17 @@ def test_the_tenancy_page_names_settings_metrics_errors_and_files_that_exist() -
     assert codes and all(f"| `{code}` |" in README.read_text() for code in codes)
     links = re.findall(r"\]\(([^)#]+)\)", text)
     assert [link for link in links if not (TENANCY.parent / link).exists()] == []
+
+
+def test_the_clients_that_it_names_are_the_versions_that_are_tested() -> None:
+    pinned = (ROOT / "requirements" / "dev.txt").read_text() + (ROOT / "requirements" / "serve.txt").read_text()
+    pinned += "".join((ROOT / "requirements" / f"openai-{major}.txt").read_text() for major in (1, 2))
+    javascript = json.loads((ROOT / "tests" / "node" / "package.json").read_text())["dependencies"]["openai"]
+    text = " ".join(README.read_text().partition("The conformance tests")[2].partition("\n\n")[0].split())
+    for package in ("openai", "azure-ai-inference", "langchain-openai"):
+        for version in re.findall(rf"^{package}==([\w.]+)", pinned, re.MULTILINE):
+            assert version.rpartition(".")[0] in text or version in text, (package, version)
+    assert javascript.rpartition(".")[0] in text
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:

@@ -7,14 +7,23 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from tests.e2e.conformance.site import configuration
 from tests.e2e.product import Product
+from tests.tenants.issuer import LocalIssuer
 
 MODEL = "clinical-demo"
 
 
 @pytest.fixture(scope="session")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    running = Product(tmp_path_factory.mktemp("state"))
+def issuer() -> Iterator[LocalIssuer]:
+    with LocalIssuer() as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory, issuer: LocalIssuer) -> Iterator[Product]:
+    config = configuration(tmp_path_factory.mktemp("config"), issuer)
+    running = Product(tmp_path_factory.mktemp("state"), str(config))
     running.start()
     yield running
     running.stop()

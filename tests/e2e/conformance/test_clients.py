@@ -31,7 +31,6 @@ OLDER = Path(sys.prefix) / "clients"
 """Where `make setup-dev` puts other versions of a client, each in a folder of its own."""
 PYTHON = [sys.executable, "-m"]
 SCRIPTS = "tests.e2e.conformance"
-NODE = [sys.executable, "tests/node/node.py"]
 
 ALL = (
     "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "embeddings_of_tokens",
@@ -45,6 +44,11 @@ INFERENCE = (
 )  # fmt: skip
 
 LANGCHAIN = ("chat", "stream", "tools", "structured_output", "embeddings", "errors", "limits", "content_filter")
+
+JAVASCRIPT = (
+    "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "files_and_batches", "models",
+    "errors", "limits",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,10 @@ CLIENTS = {
     ),
     "langchain-openai": Client(
         [*PYTHON, f"{SCRIPTS}.langchain_client"], {name: LANGCHAIN for name in ("AzureChatOpenAI", "ChatOpenAI")}
+    ),
+    "openai.js": Client(
+        [sys.executable, "tests/node/node.py", "tests/node/openai.mjs"],
+        {name: JAVASCRIPT for name in ("OpenAI", "AzureOpenAI")},
     ),
 }
 
