@@ -14,6 +14,11 @@ from tests.tenants.issuer import LocalIssuer
 MODEL = "clinical-demo"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One product at a time: tests with one of their own come before the shared one starts."""
+    items.sort(key=lambda item: "product" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def issuer() -> Iterator[LocalIssuer]:
     with LocalIssuer() as issuer:

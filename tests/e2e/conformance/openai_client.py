@@ -222,11 +222,15 @@ def errors(make: Make) -> None:
     assert too_long.code == "context_length_exceeded" and "maximum context length is" in str(too_long)
 
 
-def wrong_operation(make: Make) -> None:
+def beyond_the_model(make: Make) -> None:
+    """What another model could do. Ids beyond the vocabulary are what LangChain sends with OpenAI's tokenizer."""
     client = make(max_retries=0)
     error = raised(openai.BadRequestError, lambda: client.chat.completions.create(model=SITE.embed, messages=ASK))
     assert "operation does not work with the specified model" in str(error)
-    raised(openai.BadRequestError, lambda: client.embeddings.create(model=SITE.chat, input="x"))
+    embed = client.embeddings.create
+    raised(openai.BadRequestError, lambda: embed(model=SITE.chat, input="x"))
+    raised(openai.BadRequestError, lambda: embed(model=SITE.embed, input=[[100_000]]))
+    raised(openai.BadRequestError, lambda: embed(model=SITE.embed, input="x", dimensions=100))
 
 
 def in_inference(**extra: Any) -> object:
@@ -282,7 +286,7 @@ def tokens(make: Make) -> None:
 
 SCENARIOS: list[Callable[[Make], None]] = [
     chat, stream, stream_with_usage, tools, structured_output, embeddings, embeddings_of_tokens, scoring,
-    files_and_batches, models, errors, wrong_operation, faults, limits, tokens,
+    files_and_batches, models, errors, beyond_the_model, faults, limits, tokens,
 ]  # fmt: skip
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ SCRIPTS = "tests.e2e.conformance"
 
 ALL = (
     "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "embeddings_of_tokens",
-    "scoring", "files_and_batches", "models", "errors", "wrong_operation", "faults", "limits", "tokens",
+    "scoring", "files_and_batches", "models", "errors", "beyond_the_model", "faults", "limits", "tokens",
 )  # fmt: skip
 
 ASYNC = ("chat", "stream", "embeddings", "errors", "limits")
