@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.conformance.openai_client import VERSION
+from tests.e2e.conformance.openai_clients import VERSION
 from tests.e2e.conformance.scenarios import ASK, DIE, LASTING, LONG, SITE, TOO_LONG, WORDS, perform
 
 Make = Callable[..., openai.AsyncOpenAI]

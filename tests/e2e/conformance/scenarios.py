@@ -81,7 +81,7 @@ def perform(scenarios: Iterable[tuple[str, Callable[[], object]]]) -> None:
         began, failure = time.perf_counter(), None
         try:
             scenario()
-        except Exception:
+        except (Exception, pytest.fail.Exception):
             failure = traceback.format_exc()
         print(
             json.dumps({"name": name, "seconds": round(time.perf_counter() - began, 2), "failure": failure}), flush=True

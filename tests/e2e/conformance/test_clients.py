@@ -36,15 +36,12 @@ ALL = (
     "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "embeddings_of_tokens",
     "scoring", "files_and_batches", "models", "errors", "beyond_the_model", "faults", "limits", "tokens",
 )  # fmt: skip
-
 ASYNC = ("chat", "stream", "embeddings", "errors", "limits")
 INFERENCE = (
     "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "models", "extra_parameters",
     "errors", "faults", "limits",
 )  # fmt: skip
-
 LANGCHAIN = ("chat", "stream", "tools", "structured_output", "embeddings", "errors", "limits", "content_filter")
-
 JAVASCRIPT = (
     "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "files_and_batches", "models",
     "errors", "limits",
@@ -89,8 +86,9 @@ CLIENTS = {
 }
 
 
-def run(client: Client, site: Site) -> dict[str, str | None]:
-    """What became of each scenario: None, or how it failed."""
+def run(name: str, site: Site) -> dict[str, str | None]:
+    """What became of each scenario of a client: None, or how it failed."""
+    client = CLIENTS[name]
     path = [str(OLDER / client.version)] if client.version else []
     assert all(Path(folder).exists() for folder in path), f"{path} is missing: make setup-dev"
     environment = os.environ | {
@@ -100,9 +98,14 @@ def run(client: Client, site: Site) -> dict[str, str | None]:
     done = subprocess.run(
         [*client.command, *client.performs], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr
     reports = [json.loads(line) for line in done.stdout.splitlines()]
-    return {report["name"]: report["failure"] for report in reports}
+    silent = dict.fromkeys(told_of(name), f"its script has not reported this:\n{done.stderr}")
+    return silent | {report["name"]: report["failure"] for report in reports}
+
+
+def told_of(name: str) -> list[str]:
+    """The names under which the table says that a client reports."""
+    return [f"{name} {kind} {scenario}" for kind, scenarios in CLIENTS[name].performs.items() for scenario in scenarios]
 
 
 @pytest.fixture(scope="module")
@@ -114,17 +117,12 @@ def site(product: Product, issuer: LocalIssuer, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def reports(site: Site) -> Any:
     """The reports of a client by name; its script runs when they are first asked for."""
-    return functools.cache(lambda name: run(CLIENTS[name], site))
+    return functools.cache(lambda name: run(name, site))
 
 
 @pytest.mark.parametrize(
     ("name", "scenario"),
-    [
-        pytest.param(name, f"{name} {kind} {scenario}", id=f"{name} {kind} {scenario}")
-        for name, client in CLIENTS.items()
-        for kind, scenarios in client.performs.items()
-        for scenario in scenarios
-    ],
+    [pytest.param(name, scenario, id=scenario) for name in CLIENTS for scenario in told_of(name)],
 )
 def test_a_real_client_just_works(name: str, scenario: str, reports: Any) -> None:
     failure = reports(name)[scenario]
@@ -133,5 +131,4 @@ def test_a_real_client_just_works(name: str, scenario: str, reports: Any) -> Non
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_every_scenario_of_a_script_is_in_the_table(name: str, reports: Any) -> None:
-    told = {f"{name} {kind} {scenario}" for kind, scenarios in CLIENTS[name].performs.items() for scenario in scenarios}
-    assert reports(name).keys() == told
+    assert reports(name).keys() == set(told_of(name))
