@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -139,6 +140,17 @@ def test_the_weights_page_names_settings_kinds_and_files_that_exist_and_its_exam
     assert [link for link in re.findall(r"\]\(([^)#]+)", text) if not (WEIGHTS.parent / link).exists()] == []
     example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert example and parse(yaml.safe_load(example[1])).deployments[0].model.digest
+
+
+def test_the_clients_that_it_names_are_the_versions_that_are_tested() -> None:
+    pinned = (ROOT / "requirements" / "dev.txt").read_text() + (ROOT / "requirements" / "serve.txt").read_text()
+    pinned += "".join((ROOT / "requirements" / f"openai-{major}.txt").read_text() for major in (1, 2))
+    javascript = json.loads((ROOT / "tests" / "node" / "package.json").read_text())["dependencies"]["openai"]
+    text = " ".join(README.read_text().partition("The conformance tests")[2].partition("\n\n")[0].split())
+    for package in ("openai", "azure-ai-inference", "langchain-openai"):
+        for version in re.findall(rf"^{package}==([\w.]+)", pinned, re.MULTILINE):
+            assert version.rpartition(".")[0] in text or version in text, (package, version)
+    assert javascript.rpartition(".")[0] in text
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:

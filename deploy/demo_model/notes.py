@@ -206,6 +206,11 @@ def make_note(rng: Random, size: int = 2) -> Note:
         blood_pressure=f"{rng.randint(92, 188)}/{rng.randint(54, 108)}" if rng.random() < 0.5 else "",
         plan=tuple(plan) if rng.random() < 0.93 else (),
     )
+    return rewritten(rng, note)
+
+
+def rewritten(rng: Random, note: Note) -> Note:
+    """The same facts in another text."""
     prose = rng.random() < 0.38
     text = _prose(rng, note) if prose else _sections(rng, note)
     return replace(note, text=text)

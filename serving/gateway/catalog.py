@@ -95,7 +95,8 @@ class Deployment:
         body = request.body
         if request.operation == "embeddings":
             return self.estimate.prompt(body)
-        allowed = body.get("max_completion_tokens") or body.get("max_tokens") or self.limits.answer_allowance
+        asked = (body.get(name) for name in ("max_completion_tokens", "max_tokens"))
+        allowed = next((amount for amount in asked if amount is not None), self.limits.answer_allowance)
         prompt = body.get("prompt")
         prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
         return self.estimate.prompt(body) + allowed * (body.get("n") or 1) * prompts

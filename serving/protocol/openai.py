@@ -8,9 +8,9 @@ here only where the gateway relies on them or where an engine has been crashed b
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from serving.errors import ForbiddenField, InvalidRequest
 
@@ -127,10 +127,18 @@ class CompletionRequest(CompletionRequestBase):
 
     operation = "completions"
     prompt: Annotated[str | list[Any], BeforeValidator(_no_embeddings)]
+    max_tokens: int | None = Field(None, ge=0)
     suffix: str | None = None
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0)
     add_special_tokens: bool | None = None
+
+    @model_validator(mode="after")
+    def _nothing_only_after_an_echo(self) -> Self:
+        """Harnesses score a text with `echo`, `logprobs` and max_tokens 1, or 0."""
+        if self.max_tokens == 0 and not self.echo:
+            raise InvalidRequest("'max_tokens' may be 0 only with echo.", param="max_tokens")
+        return self
 
     @property
     def prompts(self) -> int:

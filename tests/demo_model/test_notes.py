@@ -15,6 +15,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "deploy" / "demo_model"
 BUNDLE = SOURCE / "clinical-demo"
+EMBEDDING = SOURCE / "clinical-embed"
 LIMIT_BYTES = 25 * 1024 * 1024
 
 
@@ -129,8 +130,22 @@ def test_the_bundle_is_complete_and_small() -> None:
     assert (BUNDLE / "chat_template.jinja").read_bytes() == (SOURCE / "chat_template.jinja").read_bytes()
 
 
-def test_both_cards_say_that_the_model_is_not_for_clinical_use() -> None:
-    for card in (SOURCE / "README.md", BUNDLE / "README.md"):
+def test_the_embedding_bundle_is_complete_and_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in EMBEDDING.iterdir()}
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} == sizes.keys()
+    assert sum(sizes.values()) <= LIMIT_BYTES / 4
+    assert (EMBEDDING / "README.md").read_bytes() == (SOURCE / "embedding_card.md").read_bytes()
+
+
+def test_a_paraphrase_has_the_facts_of_its_note(notes: ModuleType) -> None:
+    for seed in range(50):
+        note = notes.make_note(Random(seed))
+        again = notes.rewritten(Random(seed + 1000), note)
+        assert all(fact in again.text for fact in (*note.medications, *note.problems))
+
+
+def test_the_cards_say_that_the_models_are_not_for_clinical_use() -> None:
+    for card in (SOURCE / "README.md", BUNDLE / "README.md", EMBEDDING / "README.md"):
         text = card.read_text(encoding="utf-8")
         assert "demonstration" in text
         assert "NOT for clinical use" in text

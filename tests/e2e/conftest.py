@@ -7,14 +7,28 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from tests.e2e.conformance.site import configuration
 from tests.e2e.product import Product
+from tests.tenants.issuer import LocalIssuer
 
 MODEL = "clinical-demo"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One product at a time: tests with one of their own come before the shared one starts."""
+    items.sort(key=lambda item: "product" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    running = Product(tmp_path_factory.mktemp("state"))
+def issuer() -> Iterator[LocalIssuer]:
+    with LocalIssuer() as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory, issuer: LocalIssuer) -> Iterator[Product]:
+    config = configuration(tmp_path_factory.mktemp("config"), issuer)
+    running = Product(tmp_path_factory.mktemp("state"), str(config))
     running.start()
     yield running
     running.stop()

@@ -76,9 +76,10 @@ class Product:
     def _psutil(self) -> psutil.Process:
         return psutil.Process(self._process.pid)
 
-    def engine_core(self) -> psutil.Process:
-        """vLLM's engine process."""
-        return next(p for p in self.processes() if "VLLM::EngineCore" in " ".join(p.cmdline()))
+    def engine_core(self, deployment: str) -> psutil.Process:
+        """A deployment's vLLM engine process: the child of its replica."""
+        engines = [p for p in self.processes() if "VLLM::EngineCore" in " ".join(p.cmdline())]
+        return next(p for p in engines if f"engine-{deployment}:" in " ".join(p.parent().cmdline()))
 
     def stop(self) -> int:
         """Ctrl-C, then the exit status."""

@@ -161,7 +161,7 @@ def test_a_dead_engine_is_an_error_event_then_503_then_well_again(product: Produ
     with httpx.stream("POST", **ask(product, tokens=1800, stream=True), timeout=60) as answer:  # type: ignore[arg-type]
         parts = answer.iter_text()
         text = next(parts)
-        product.engine_core().kill()
+        product.engine_core(MODEL).kill()
         text += "".join(parts)
     *_, last = text.strip().split("\n\n")
     assert last.startswith('data: {"error"')

@@ -59,6 +59,16 @@ async def test_more_prompts_than_allowed_are_refused_and_a_list_of_tokens_is_one
     assert (await client.post(PATH, json={"model": "echo", "prompt": [1, 2, 3]})).status_code == 200
 
 
+async def test_a_text_can_be_scored_without_an_answer(site: OpenSite) -> None:
+    asked = {"model": "echo", "prompt": "one two three", "echo": True, "logprobs": 1, "max_tokens": 0}
+    answer = (await site().client().post(PATH, json=asked)).json()
+    [choice] = answer["choices"]
+    assert choice["text"] == "one two three" and len(choice["logprobs"]["token_logprobs"]) == 3
+    assert answer["usage"]["completion_tokens"] == 0
+    refused = await site().client().post(PATH, json={"model": "echo", "prompt": "one", "max_tokens": 0})
+    assert error_of(refused, 400, "invalid_request")["param"] == "max_tokens"
+
+
 async def test_the_usage_event_is_hidden_here_too(site: OpenSite) -> None:
     piece = event(choices=[{"index": 0, "text": "one"}])
     open_site = site(RecordingEngine((piece + event(choices=[], usage=USAGE) + DONE,)))
