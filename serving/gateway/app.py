@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
@@ -19,6 +21,8 @@ from serving.gateway.dialects.dialect import Spoken, spoken_in
 from serving.gateway.failure import response_of
 from serving.gateway.middleware import BodyLimit, Recorded
 from serving.gateway.parts import Parts
+from serving.gateway.reference.document import document_of, methods_at
+from serving.gateway.reference.page import HEADERS, page_of
 from serving.tenants.quotas import QuotaExceeded
 
 
@@ -41,8 +45,11 @@ def create_app(parts: Parts) -> FastAPI:
     app = FastAPI(
         title="clinserve",
         version=__version__,
-        description="Clinical foundation models behind OpenAI's API. The key goes into `Authorization: Bearer`.",
+        description="Clinical foundation models behind the APIs of OpenAI and Azure. A key goes into "
+        "`Authorization: Bearer` or `api-key`, a token of an identity provider into `Authorization: Bearer`.",
         lifespan=lifespan,
+        docs_url=None,  # reference/page.py
+        redoc_url=None,
         # A redirect is built from the Host header and, behind TLS, says http: clients would send their key there.
         redirect_slashes=False,
         middleware=[
@@ -58,9 +65,15 @@ def create_app(parts: Parts) -> FastAPI:
         },
     )
     app.state.parts = parts
+    app.openapi = functools.cache(lambda: document_of(app))  # type: ignore[method-assign]  # FastAPI's way to have another
     for router in (*dialects.routers, administration.router, health.router):
         app.router.routes.extend(router.routes)  # include_router would build all of them anew for each application
+    app.add_api_route("/docs", _reference, include_in_schema=False)
     return app
+
+
+async def _reference(request: Request) -> Response:
+    return HTMLResponse(page_of(request.app.openapi()), headers=HEADERS)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
@@ -74,7 +87,11 @@ async def _answer(request: Request, error: Exception) -> Response:
 async def _answer_http(request: Request, error: Exception) -> Response:
     """Starlette's own 404 and 405."""
     assert isinstance(error, HTTPException)
-    return await _answer(request, MethodNotAllowed() if error.status_code == 405 else UnknownRoute())
+    if error.status_code != 405:
+        return await _answer(request, UnknownRoute())
+    response = await _answer(request, MethodNotAllowed())
+    response.headers["allow"] = ", ".join(methods_at(request.app, request.scope))
+    return response
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from serving.gateway.caller import SignedIn
 from serving.gateway.chat import answer
 from serving.gateway.dialects.dialect import spoken_in
 from serving.gateway.lines import AppLines
+from serving.gateway.once import OnceRoute
 from serving.gateway.pages import After, listed
 from serving.gateway.parts import Gateway, Parts
 from serving.gateway.telling import AsResponse, keep_nothing
@@ -33,7 +34,7 @@ from serving.responses.responses import new_id, with_ids
 from serving.tenants.callers import Caller
 from serving.tenants.paging import Page, bad_cursor
 
-router = APIRouter(tags=["responses"])
+router = APIRouter(tags=["responses"], route_class=OnceRoute)
 
 ResponsesBody = Annotated[ResponsesRequest, Depends(read_as(ResponsesRequest))]
 

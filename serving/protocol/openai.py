@@ -52,6 +52,19 @@ def _is_token(item: object) -> bool:
     return isinstance(item, int) and not isinstance(item, bool)
 
 
+_MESSAGES: dict[str, Any] = {
+    "items": {
+        "type": "object",
+        "required": ["role"],
+        "properties": {
+            "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
+            "content": {"type": ["string", "array", "null"], "description": "A text, or parts."},
+        },
+    }
+}
+"""For the reference; `check_messages` checks."""
+
+
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="ignore")
     include_usage: bool = False
@@ -107,7 +120,7 @@ class ChatRequest(CompletionRequestBase):
     """POST /v1/chat/completions, https://platform.openai.com/docs/api-reference/chat/create."""
 
     operation = "chat"
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=4096, json_schema_extra=_MESSAGES)]
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0)
