@@ -50,6 +50,7 @@ bench: setup-dev ## Bare vLLM against the full path, and governance on against o
 	@$(BIN)/python -m loadtests.overhead
 
 drill: setup-dev ## What takes longer than a test may: killed batches, benchmarks, the demo model's evaluation
+	@REFERENCE_EXAMPLES=60 $(BIN)/python -m pytest -q --timeout 1200 tests/gateway/test_reference.py
 	@$(BIN)/python -m loadtests.batches
 	@$(BIN)/python -m loadtests.overhead
 	@$(BIN)/python deploy/demo_model/evaluate.py
