@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _BLOCK = 4 * 2**20
 _SECONDS = 30.0
 _RETRIES = 2
+_FAILURES = (AzureError, azure_storage.NotSignedIn, OSError, ValueError)  # ValueError: an address, an AZURE_* variable
 T = TypeVar("T")
 
 
@@ -119,12 +120,7 @@ def _translated() -> Iterator[None]:
     """FileNotFoundError for a blob that is not there; ContentsUnavailable for all else, and the reason to the log."""
     try:
         yield
-    except (
-        AzureError,
-        azure_storage.NotSignedIn,
-        OSError,
-        ValueError,
-    ) as error:  # ValueError: an address or an AZURE_* variable
+    except _FAILURES as error:
         if isinstance(error, ResourceNotFoundError) and _code_of(error) == "BlobNotFound":
             raise FileNotFoundError from None
         reason = azure_storage.reason_of(error, role="Storage Blob Data Contributor")

@@ -129,7 +129,7 @@ class Weights(Section):
     )
     blob_endpoint: str = Field(
         "https://{account}.blob.core.windows.net",
-        pattern=r"^https?://",
+        pattern=r"^https?://[^{}]*(\{account\}[^{}]*)?$",
         description="Of a storage account; sovereign clouds, private endpoints and Azurite differ.",
     )
     connections: int = Field(8, ge=1, le=64, description="Pieces of 8 MiB that one download fetches at a time.")

@@ -21,7 +21,7 @@ from serving.batches.contents import PIECE, Contents, ContentsUnavailable, DiskC
 from tests.azurite import KEY, Azurite, Identity
 
 Open = Callable[[], Contents]
-LARGE = secrets.token_bytes(9 * 2**20 + 5)  # three blocks and a piece of a block
+LARGE = secrets.token_bytes(5 * 2**20 + 5)  # a block and a piece of a block
 
 
 @pytest.fixture(params=["disk", "blob"])
@@ -183,10 +183,10 @@ async def test_storage_that_goes_away_is_unavailable_in_bounded_time_and_works_w
     azurite, reached, go = azurite_of_my_own, asyncio.Event(), asyncio.Event()
 
     async def slow() -> AsyncGenerator[bytes, None]:
-        yield LARGE[: 5 * 2**20]
+        yield LARGE[:1000]
         reached.set()
         await go.wait()
-        yield LARGE[5 * 2**20 :]
+        yield LARGE[1000:]
 
     async with blob_on(azurite, seconds=2) as contents:
         await contents.write("file-1", Source(b"first").read())
@@ -233,8 +233,10 @@ async def test_an_identity_signs_in_over_tls_once_and_for_storage(
 class Broken:
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
+        self.asked: list[str] = []
 
     def get_token(self, *scopes: str, **options: Any) -> Any:
+        self.asked += scopes
         if self._error is None:
             time.sleep(5)
         raise self._error or ValueError
@@ -257,17 +259,16 @@ async def test_a_credential_that_fails_is_unavailable_and_the_log_says_why(
     said: str,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(azurite_over_tls.authority))
-    began = time.monotonic()
-    async with blob_on(azurite_over_tls, credential=lambda: SignIn(credential, seconds=0.5), seconds=3) as contents:
+    async with blob_on(azurite_over_tls, credential=lambda: SignIn(credential, seconds=0.5)) as contents:
         with pytest.raises(ContentsUnavailable):
             await contents.write("file-1", Source(b"x").read())
-    assert time.monotonic() - began < 3, "it is not asked again"
+    assert len(credential.asked) == 1, "it is not asked again"
     assert said in caplog.text and "CANARY" not in caplog.text
 
 
 async def test_without_an_authority_that_is_trusted_no_token_is_sent(azurite_over_tls: Azurite) -> None:
     identity = Identity()
-    async with blob_on(azurite_over_tls, credential=lambda: AsyncSignIn(SignIn(identity)), seconds=8) as contents:
+    async with blob_on(azurite_over_tls, credential=lambda: AsyncSignIn(SignIn(identity)), seconds=2) as contents:
         with pytest.raises(ContentsUnavailable):
             await kept(contents, "file-1")
 
