@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import statistics
 import time
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ async def _chats(url: str, key: str, model: str, rate: float, seconds: float, ch
         begin, at = time.perf_counter(), 0.0
         while (at := at + chance.expovariate(rate)) < seconds:
             await asyncio.sleep(max(0.0, begin + at - time.perf_counter()))
-            # The head of each prompt is its own: what a prefix cache saves would differ between rounds.
-            chats.append(asyncio.create_task(_chat(session, model, f"{chance.getrandbits(32):08x} {QUESTION}")))
+            # No head of a prompt comes twice: a prefix cache would help whoever comes second.
+            chats.append(asyncio.create_task(_chat(session, model, f"{secrets.token_hex(4)} {QUESTION}")))
         return list(await asyncio.gather(*chats))
 
 
