@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.e2e.conformance.site import configuration
+from serving.tenants.key_text import new_key_text
+from tests.e2e.conformance.site import ELSEWHERE_KEY, configuration
 from tests.e2e.product import Product
 from tests.tenants.issuer import LocalIssuer
 
@@ -27,8 +28,10 @@ def issuer() -> Iterator[LocalIssuer]:
 
 @pytest.fixture(scope="session")
 def product(tmp_path_factory: pytest.TempPathFactory, issuer: LocalIssuer) -> Iterator[Product]:
-    config = configuration(tmp_path_factory.mktemp("config"), issuer)
+    config = tmp_path_factory.mktemp("config") / "product.yaml"
     running = Product(tmp_path_factory.mktemp("state"), str(config))
+    configuration(config, issuer, running.url)
+    running.bring(new_key_text().reveal(), ELSEWHERE_KEY)
     running.start()
     yield running
     running.stop()

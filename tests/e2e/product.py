@@ -29,6 +29,12 @@ class Product:
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._lines: list[str] = []
+        self._given: dict[str, str] = {}
+
+    def bring(self, key: str, variable: str) -> None:
+        """Have this demo key rather than a new one, and tell it to the product, which is a client of itself then."""
+        (self.state_dir / "demo.key").write_text(key)
+        self._given[variable] = key
 
     @property
     def output(self) -> str:
@@ -47,7 +53,7 @@ class Product:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"CLINSERVE_SERVER__STATE_DIR": str(self.state_dir)}
+        return os.environ | {"CLINSERVE_SERVER__STATE_DIR": str(self.state_dir)} | self._given
 
     def start(self) -> None:
         self._process = subprocess.Popen(

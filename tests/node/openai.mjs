@@ -105,6 +105,23 @@ const SCENARIOS = {
     assert.ok(ids.includes(file.id) && new Set(ids).size === ids.length);
   },
 
+  async responses(make) {
+    const client = make("keeping");
+    const asked = { model, input: ASK[0].content, temperature: 0 };
+    const whole = await client.responses.create(asked);
+    assert.equal(whole.status, "completed");
+    let text = "";
+    for await (const event of await client.responses.create({ ...asked, stream: true }))
+      if (event.type === "response.output_text.delta") text += event.delta;
+    assert.equal(text, whole.output_text);
+    const more = await client.responses.create({
+      model, input: "Since when?", previous_response_id: whole.id, max_output_tokens: 9,
+    });
+    assert.equal((await client.responses.retrieve(more.id)).previous_response_id, whole.id);
+    await client.responses.delete(whole.id);
+    await raised(OpenAI.NotFoundError, () => client.responses.retrieve(whole.id));
+  },
+
   async models(make) {
     const ids = [];
     for await (const card of make().models.list()) ids.push(card.id);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any, Literal
 
 import openai
@@ -148,6 +149,39 @@ def files_and_batches(make: Make) -> None:
     assert file.id in [one.id for one in client.files.list(limit=1)]  # page by page, to the end
     assert batch.id in [one.id for one in client.batches.list(limit=1)]
     assert client.files.delete(file.id).deleted
+
+
+def responses(make: Make) -> None:
+    client = make("keeping")
+    asked: Any = {"model": SITE.chat, "input": ASK[0]["content"], "temperature": 0}
+    whole = client.responses.create(**asked)
+    assert whole.status == "completed" and whole.usage and whole.usage.output_tokens > 0
+    events = list(client.responses.create(**asked, stream=True))
+    assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == whole.output_text
+    parsed = client.responses.parse(model=SITE.chat, input=ASK, text_format=Allergy, max_output_tokens=100)
+    assert isinstance(parsed.output_parsed, Allergy)
+    more = client.responses.create(
+        model=SITE.chat, input="Since when?", previous_response_id=whole.id, max_output_tokens=9
+    )
+    assert client.responses.retrieve(more.id).previous_response_id == whole.id
+    assert len(list(client.responses.input_items.list(more.id, limit=1))) == 3  # question, answer, question
+    later = client.responses.create(**asked, background=True)
+    eventually(lambda: client.responses.retrieve(later.id).status == "completed")
+    assert client.responses.retrieve(later.id).output_text == whole.output_text
+    assert client.responses.cancel(later.id).status == "completed"  # too late
+    client.responses.delete(whole.id)
+    raised(openai.NotFoundError, lambda: client.responses.retrieve(whole.id))
+    raised(openai.BadRequestError, lambda: make().responses.create(**asked, store=True))  # its tenant keeps nothing
+
+
+def repeats(make: Make) -> None:
+    """A request that its sender numbers is answered, and paid for, once."""
+    numbered: Any = {"extra_headers": {"Idempotency-Key": str(uuid.uuid4())}}
+    ask = make(max_retries=0).chat.completions.with_raw_response.create
+    first = ask(model=SITE.chat, messages=ASK, temperature=1, **numbered)
+    again = ask(model=SITE.chat, messages=ASK, temperature=1, **numbered)
+    assert again.headers["idempotency-replayed"] == "true" and again.text == first.text
+    raised(openai.ConflictError, lambda: ask(model=SITE.chat, messages=ASK, temperature=0, **numbered))
 
 
 def models(make: Make) -> None:

@@ -23,6 +23,8 @@ SCENARIOS: list[Callable[[Make], None]] = [
     answers.embeddings_of_tokens,
     answers.scoring,
     answers.files_and_batches,
+    answers.responses,
+    answers.repeats,
     answers.models,
     answers.tokens,
     failures.errors,

@@ -54,8 +54,8 @@ class Site:
 
     chat, embed: deployments on vLLM. faulty: on the echo engine, it fails on demand. guarded: likewise, with a filter.
     keys by what they may do: `any`; `elsewhere`, faulty only; `single`, one request at a time; `small`, few tokens a
-    minute. tokens of an identity provider: `good`, `expired`. tls: the same product behind TLS; certificate: its
-    authority's. dimensions: of a vector.
+    minute; `keeping`, of a tenant whose responses are kept. tokens of an identity provider: `good`, `expired`.
+    tls: the same product behind TLS; certificate: its authority's. dimensions: of a vector.
     """
 
     url: str

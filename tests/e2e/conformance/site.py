@@ -22,26 +22,36 @@ from tests.tenants.issuer import LocalIssuer
 
 DEMO = "deploy/configs/demo-embeddings.yaml"
 CHAT, EMBED, FAULTY, GUARDED = "clinical-demo", "clinical-embed", "echo", "guarded"
+SCREENED, STRICT, FULL, ELSEWHERE_KEY = "screened", "strict", "full", "ELSEWHERE_KEY"
 DIMENSIONS = 256
 DIRECTORY = "11111111-aaaa-4bbb-8ccc-000000000001"
 LIMITS = {"single": {"concurrent_requests": 1}, "small": {"tokens_per_minute": 10}}
 
 
-def configuration(folder: Path, issuer: LocalIssuer) -> Path:
-    """demo-embeddings.yaml with an identity provider, and echo deployments for what vLLM does not do on demand."""
+def configuration(file: Path, issuer: LocalIssuer, url: str) -> None:
+    """demo-embeddings.yaml with an identity provider, echo deployments for what vLLM does not do on demand, and the
+    chat model once more as an endpoint elsewhere, which is this server at `url`, behind filters.
+    """
     tree = yaml.safe_load((ROOT / DEMO).read_text())
     for deployment in tree["deployments"]:
         deployment["model"]["source"] = str((ROOT / DEMO).parent / deployment["model"]["source"])
     echo = yaml.safe_load((ROOT / "deploy/configs/echo.yaml").read_text())["deployments"][0]
     filtered = {"name": GUARDED, "engine": {"kind": "echo"}, "guards": ["drugs"]}
-    tree["deployments"] += [echo, filtered]
-    tree["guards"] = [{"kind": "blocklist", "name": "drugs", "terms": ["fentanyl patch"], "stages": ["answer"]}]
+    elsewhere = {"kind": "http", "url": f"{url}/v1", "model": CHAT, "key_env": ELSEWHERE_KEY}
+    screened = {"name": SCREENED, "engine": elsewhere, "guards": ["identifiers", "studies"]}
+    strict = {"name": STRICT, "engine": elsewhere, "guards": ["allergens"]}
+    full = {"name": FULL, "engine": {"kind": "echo", "failures": [{"action": "refuse"}]}, "spill_to": SCREENED}
+    tree["deployments"] += [echo, filtered, screened, strict, full]
+    tree["guards"] = [
+        {"kind": "blocklist", "name": "drugs", "terms": ["fentanyl patch"], "stages": ["answer"]},
+        {"kind": "blocklist", "name": "studies", "terms": ["Project Aurora"]},
+        {"kind": "blocklist", "name": "allergens", "terms": ["penicillin"], "stages": ["answer"]},
+        {"kind": "pii", "name": "identifiers", "record_prefixes": ["MRN"]},
+    ]
     entra = {"kind": "entra", "name": "hospital", "tenant_ids": [DIRECTORY], "tenant": "demo"}
     entra |= {"authority": issuer.url, "authority_v1": issuer.url, "default_roles": ["inference"]}
     tree["identity"] = {"issuers": [entra]}
-    file = folder / "conformance.yaml"
     file.write_text(yaml.safe_dump(tree))
-    return file
 
 
 def token(issuer: LocalIssuer, *, age: float = 0) -> str:
@@ -53,7 +63,7 @@ def token(issuer: LocalIssuer, *, age: float = 0) -> str:
 
 
 def keys(product: Product) -> dict[str, str]:
-    """One for each purpose that scenarios.Site names, all of the demo's tenant."""
+    """One for each purpose that scenarios.Site names, all of the demo's tenant but the one whose tenant keeps."""
     admin = (product.state_dir / "admin.key").read_text().strip()
     made = {"any": product.key}
     with httpx.Client(base_url=f"{product.url}/admin/v1", headers={"api-key": admin}, timeout=30) as api:
@@ -64,6 +74,11 @@ def keys(product: Product) -> dict[str, str]:
             made[name] = created["key"]
             if name in LIMITS:
                 api.put(f"/limits/key/{created['id']}", json=LIMITS[name]).raise_for_status()
+        api.post("/tenants", json={"id": "records", "name": "Records"}).raise_for_status()
+        api.patch("/tenants/records", json={"keep_responses": 86400}).raise_for_status()
+        made["keeping"] = (
+            api.post("/keys", json={"tenant": "records", "name": "keeping"}).raise_for_status().json()["key"]
+        )
     time.sleep(2.5)  # until the gateway has read the limits
     return made
 

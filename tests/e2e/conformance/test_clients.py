@@ -34,7 +34,8 @@ SCRIPTS = "tests.e2e.conformance"
 
 ALL = (
     "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "embeddings_of_tokens",
-    "scoring", "files_and_batches", "models", "errors", "beyond_the_model", "faults", "limits", "tokens",
+    "scoring", "files_and_batches", "responses", "repeats", "models", "errors", "beyond_the_model", "faults", "limits",
+    "tokens",
 )  # fmt: skip
 ASYNC = ("chat", "stream", "embeddings", "errors", "limits")
 INFERENCE = (
@@ -43,8 +44,8 @@ INFERENCE = (
 )  # fmt: skip
 LANGCHAIN = ("chat", "stream", "tools", "structured_output", "embeddings", "errors", "limits", "content_filter")
 JAVASCRIPT = (
-    "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "files_and_batches", "models",
-    "errors", "limits",
+    "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "files_and_batches", "responses",
+    "models", "errors", "limits",
 )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ class Client:
     """The folder in OLDER; empty: the one that is installed."""
 
 
-# The place for new scenarios, such as those of /v1/responses: write one into a client's script, name it here.
+# The place for new scenarios: write one into a client's script, name it here.
 CLIENTS = {
     "openai 3": Client(
         [*PYTHON, f"{SCRIPTS}.openai_client"],
