@@ -152,7 +152,7 @@ class _Pace:
     def here(self, here: int, whole: int) -> None:
         began, before = self._first = self._first or (self._clock(), here)
         text = f"{here / 1e9:.2f} of {whole / 1e9:.2f} GB"
-        if here > before and (took := self._clock() - began) > 0:
-            rate = (here - before) / took
+        if here - before > whole / 100:  # before that it would be a guess
+            rate = (here - before) / (self._clock() - began)
             text += f", {rate / 1e6:.0f} MB/s, {(whole - here) / rate:.0f} s left"
         self._say(text)

@@ -22,6 +22,9 @@ from tests.e2e.conftest import MODEL
 from tests.e2e.product import ROOT, Product
 from tests.weights.models import DEMO, stored
 
+NOTE = "67-year-old woman with hypertension. Medications: lisinopril 10 mg daily. Allergies: penicillin (rash)."
+ASK = [{"role": "user", "content": f"{NOTE} Any allergies?"}]
+
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
@@ -44,8 +47,7 @@ def test_a_model_from_blob_storage_answers_and_a_replica_without_it_fetches_it(p
 
     def answer() -> str:
         client = openai.OpenAI(base_url=f"{product.url}/v1", api_key=product.key, timeout=120)
-        asked = [{"role": "user", "content": "Allergies: penicillin (rash). Any allergies?"}]
-        said = client.chat.completions.create(model=MODEL, messages=asked, temperature=0, max_tokens=40)  # type: ignore[arg-type]
+        said = client.chat.completions.create(model=MODEL, messages=ASK, temperature=0)  # type: ignore[arg-type]
         return said.choices[0].message.content or ""
 
     first = answer()
