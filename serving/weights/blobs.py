@@ -71,20 +71,8 @@ class Blobs:
         """One piece. Raises Changed."""
         name = "/".join(filter(None, (self._source.prefix, blob.name)))
         length = min(self._piece, blob.size - start)
-        data: bytes = self._asked(
-            lambda: (
-                self._client()
-                .download_blob(
-                    name,
-                    start,
-                    length,
-                    etag=blob.etag,
-                    match_condition=MatchConditions.IfNotModified,
-                    max_concurrency=1,
-                )
-                .readall()
-            )
-        )
+        unchanged: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
+        data: bytes = self._asked(lambda: self._client().download_blob(name, start, length, **unchanged).readall())
         if len(data) != length:
             raise Unreachable(f"{self._source}: {blob.name} broke off")
         return data
@@ -120,11 +108,9 @@ class Blobs:
             reason = f"{self._source}: {azure_storage.reason_of(error, role='Storage Blob Data Reader')}"
             if status == 404:
                 reason = f"{self._source}: there is no such container"
-            helpless = isinstance(error, azure_storage.NotSignedIn | ValueError) or status not in {
-                None,
-                *_WORTH_A_REPEAT,
-            }
-            raise (WeightsError if helpless else Unreachable)(reason) from None
+            ours = isinstance(error, azure_storage.NotSignedIn | ValueError)
+            may_pass = status in _WORTH_A_REPEAT or (status is None and not ours)
+            raise (Unreachable if may_pass else WeightsError)(reason) from None
 
 
 def _files(source: BlobSource, below: str, found: Iterable[BlobProperties]) -> Iterable[Blob]:

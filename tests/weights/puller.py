@@ -25,13 +25,16 @@ def pulling(endpoint: str, folder: Path, wanted: Wanted, *more: str) -> subproce
 def main(endpoint: str, container: str, folder: str, digest: str, largest: str = "") -> None:
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest), int(largest)))
-    said: list[str] = []
+
+    def say(text: str) -> None:
+        if "GB" not in text:
+            print(text, flush=True)
+
     try:
         wanted = Wanted(BlobSource(ACCOUNT, container, "models/demo"), digest)
-        print("ready", store_in(Path(folder), endpoint).ready(wanted, said.append))
+        print("ready", store_in(Path(folder), endpoint).ready(wanted, say))
     except WeightsError as error:
         print("refused", error)
-    print(*dict.fromkeys(text for text in said if "GB" not in text), sep="\n")
 
 
 if __name__ == "__main__":
