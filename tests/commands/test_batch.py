@@ -157,10 +157,10 @@ def test_interrupting_the_waiting_leaves_the_batch_running(server: Server) -> No
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(site: OpenSite, tmp_path: Path) -> None:
-    open_site = site(echo={"first_token": 0.2})
+    open_site = site(echo={"first_token": 1.0})
     with listening(open_site.app) as url:
         server = Server(url, open_site, tmp_path)
-        id = server.run("submit", server.file(*[line(n) for n in range(200)])).stdout.split()[0]
+        id = server.run("submit", server.file(*[line(n) for n in range(600)])).stdout.split()[0]
         port = int(url.rpartition(":")[2])
         command = [sys.executable, "-m", "serving.cli", "batch", "wait", id, "--url", url, "--key", open_site.key]
         waiting = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -170,7 +170,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(site: OpenSite, tmp_pat
         assert said, "ended"
     with listening(site(echo={"first_token": 0.0}).app, port=port):
         out, _ = waiting.communicate(timeout=30)
-    assert waiting.returncode == 0 and "200 completed" in out
+    assert waiting.returncode == 0 and "600 completed" in out
 
 
 def test_uploading_reads_a_piece_at_a_time(tmp_path: Path) -> None:
