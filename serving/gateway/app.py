@@ -58,7 +58,7 @@ def create_app(parts: Parts) -> FastAPI:
         },
     )
     app.state.parts = parts
-    for router in (*dialects.routers, administration.router, health.router):
+    for router in (*dialects.routers, administration.router, health.router, parts.pages):
         app.router.routes.extend(router.routes)  # include_router would build all of them anew for each application
     return app
 

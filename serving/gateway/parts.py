@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from fastapi import Depends
+from fastapi import APIRouter, Depends
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
@@ -15,6 +15,7 @@ from serving.batches.files import Files
 from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog
 from serving.gateway.dialects import Dialect
+from serving.gateway.fleet import Fleet
 from serving.gateway.settlement import Settlements
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
@@ -42,11 +43,13 @@ class Running(Protocol):
 class Parts:
     """check_tenant: raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace.
     max_body: bytes. proxies: how many between the client and this process. worker_on: the batch worker, once there is
-    an application to run lines through. background: started in this order, closed in the other.
+    an application to run lines through. pages: for people, such as the console. background: started in this order,
+    closed in the other.
     """
 
     dialects: tuple[Dialect, ...]
     catalog: Catalog
+    fleet: Fleet
     keyring: Keyring
     tokens: Tokens
     check_tenant: Callable[[str], None]
@@ -57,6 +60,7 @@ class Parts:
     administration: Administration
     files: Files
     batches: Batches
+    pages: APIRouter
     worker_on: Callable[[ASGIApp], Running]
     metrics: Metrics
     log: RequestLog

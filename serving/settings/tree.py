@@ -12,7 +12,7 @@ from serving.settings.deployments import Deployment
 from serving.settings.engines import ENGINES
 from serving.settings.governance import Audit, Identity, Keys, Quotas, Usage
 from serving.settings.guards import GUARDS, Guard
-from serving.settings.server import Batches, Database, Gateway, Server, Telemetry, Vault
+from serving.settings.server import Batches, Console, Database, Gateway, Server, Telemetry, Vault
 from serving.settings.values import Section
 
 KINDS = ENGINES | GUARDS
@@ -33,6 +33,7 @@ class Settings(Section):
     audit: Audit = Audit()
     batches: Batches = Batches()
     telemetry: Telemetry = Telemetry()
+    console: Console = Console()
     guards: tuple[Guard, ...] = Field((), description="Content filters that deployments may name.")
     deployments: tuple[Deployment, ...] = Field(min_length=1, description="The models that are served.")
 
