@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from tests.conftest import OpenSite
-from tests.gateway.administrators import CALLERS, hospital
+from serving.app import open_office
+from serving.commands.office import Office
+from tests.conftest import OpenSite, settings_of
+from tests.gateway.administrators import enrol
 from tests.local import Site, listening
 
 FLAGS = [
@@ -27,6 +29,9 @@ STORED = """async () => ({
     databases: await indexedDB.databases(), caches: self.caches ? await caches.keys() : [],
     workers: navigator.serviceWorker ? (await navigator.serviceWorker.getRegistrations()).length : 0,
 })"""
+WATCH = """
+addEventListener('securitypolicyviolation', (event) => console.error('violation of ' + event.violatedDirective));
+"""
 NOTHING = {"local": [], "session": [], "cookies": "", "databases": [], "caches": [], "workers": 0}
 
 
@@ -76,29 +81,57 @@ class Console:
         self.page.get_by_role("button", name="Send").click()
         return self.page.get_by_role("article").last
 
+    def ask_nothing(self, text: str) -> None:
+        """Try to send a message that the page holds back."""
+        asked: list[object] = []
+        self.page.on("request", lambda request: asked.append(request))
+        self.page.get_by_label("Message").fill(text)
+        self.page.get_by_role("button", name="Send").click()
+        self.page.wait_for_timeout(100)
+        assert asked == []
+
+    def office(self) -> Office:
+        return open_office(self.site.settings)
+
     def stored(self) -> object:
         return self.page.evaluate(STORED)
 
 
+@pytest.fixture(scope="session")
+def everybody(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A state directory with CALLERS' keys in it, and these."""
+    state = tmp_path_factory.mktemp("everybody")
+    with open_office(settings_of(state)) as office:
+        office.administration.ensure_tenant("ward")
+    return state, enrol(settings_of(state))
+
+
+@pytest.fixture(scope="session")
+def installed(everybody: tuple[Path, dict[str, str]]) -> tuple[Path, str]:
+    """What `site` begins with here."""
+    state, keys = everybody
+    return state, keys["root"]
+
+
 @pytest.fixture
-def console(browser: Browser, site: OpenSite) -> Iterator[Callable[..., Console]]:
+def console(
+    browser: Browser, site: OpenSite, everybody: tuple[Path, dict[str, str]]
+) -> Iterator[Callable[..., Console]]:
     """console(): a page on a gateway with CALLERS' keys; console(echo=..., ...) configures it."""
     opened: list[tuple[Console, list[Callable[[], object]]]] = []
 
     def open_console(**changes: object) -> Console:
-        place = hospital(lambda **_: site(**changes))
-        server = listening(place.site.app)
+        place = site(**changes)
+        server = listening(place.app)
         url = server.__enter__()
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         context.set_default_timeout(10_000)
         page = context.new_page()
-        console = Console(page, place.site, place.keys, url)
+        console = Console(page, place, dict(everybody[1]), url)
         opened.append((console, [context.close, lambda: server.__exit__(None, None, None)]))
         page.on("pageerror", lambda error: console.complaints.append(str(error)))
         page.on("console", lambda said: console.complaints.append(said.text) if _is_violation(said.text) else None)
-        page.add_init_script(
-            "addEventListener('securitypolicyviolation', (event) => console.error('violation of ' + event.violatedDirective))"
-        )
+        page.add_init_script(WATCH)
         page.goto(f"{url}/console")
         return console
 
@@ -113,6 +146,3 @@ def console(browser: Browser, site: OpenSite) -> Iterator[Callable[..., Console]
 
 def _is_violation(text: str) -> bool:
     return "violat" in text or "Content Security Policy" in text or "TrustedHTML" in text
-
-
-__all__ = ["CALLERS", "Path"]

@@ -52,7 +52,7 @@ function enter(session) {
   const links = pages.map((page) => h("a", { href: `#${page.id}` }, page.title));
   let current = null;
 
-  const show = (isFirst = false) => {
+  const show = () => {
     const wanted = pages.find((page) => page.id === location.hash.slice(1)) ?? pages[0];
     current?.hide();
     if (!opened.has(wanted)) opened.set(wanted, new wanted(session, go));
@@ -64,7 +64,7 @@ function enter(session) {
     document.title = `${wanted.title} · clinserve console`;
     main.replaceChildren(current.element);
     current.show();
-    if (!isFirst) main.focus();
+    main.focus();
   };
   const go = (id, ...facts) => {
     location.hash = id;
@@ -90,7 +90,7 @@ function enter(session) {
     main);
   addEventListener("hashchange", show);
   watch(() => session.end(`Signed out after ${IDLE_MS / 60000} minutes without a touch.`));
-  show(true);
+  show();
   main.querySelector("[data-first]")?.focus();
 }
 

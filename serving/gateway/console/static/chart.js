@@ -2,7 +2,6 @@
 
 import { h, number, s } from "./dom.js";
 
-const WIDTH = 860;
 const HEIGHT = 240;
 const LEFT = 62;
 const BOTTOM = 24;
@@ -13,16 +12,17 @@ export function bars(days, series, unit, shown = number) {
   const sums = days.map((_, at) => series.reduce((sum, one) => sum + one.values[at], 0));
   const top = ceiling(Math.max(...sums, 1));
   const y = (value) => (HEIGHT - BOTTOM) * (1 - value / top) + 6;
-  const step = (WIDTH - LEFT) / days.length;
+  const width = matchMedia("(min-width: 900px)").matches ? 860 : 420; // letters keep their size on a phone
+  const step = (width - LEFT) / days.length;
   const total = sums.reduce((sum, value) => sum + value, 0);
   const picture = s("svg", {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT + 8}`, class: "chart", role: "img",
+    viewBox: `0 0 ${width} ${HEIGHT + 8}`, class: "chart", role: "img",
     "aria-label": `${shown(total)} ${unit} from ${days[0]} to ${days.at(-1)}. The table below has the same numbers.`,
   });
   for (const part of [0, 0.25, 0.5, 0.75, 1]) {
     const at = y(part * top);
     picture.append(
-      s("line", { x1: LEFT, x2: WIDTH, y1: at, y2: at, class: part ? "grid" : "axis" }),
+      s("line", { x1: LEFT, x2: width, y1: at, y2: at, class: part ? "grid" : "axis" }),
       s("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, short(part * top)));
   }
   days.forEach((day, at) => {
@@ -37,7 +37,7 @@ export function bars(days, series, unit, shown = number) {
       picture.append(bar);
       below += value;
     });
-    if (at % Math.ceil(days.length / 10) === 0) {
+    if (at % Math.ceil(days.length / (width / 86)) === 0) {
       picture.append(s("text", { x: x + step * 0.36, y: HEIGHT + 4, "text-anchor": "middle" }, day.slice(5)));
     }
   });

@@ -54,14 +54,20 @@ export class Deployments {
         h("th", { scope: "row" }, one.name, one.notice && h("small", { class: "warn" }, one.notice)),
         h("td", { "data-label": "Does" }, one.operations.map((name) => OPERATIONS[name] ?? name).join(", ")),
         h("td", { "data-label": "Replicas" }, replicas(one.replicas)),
-        h("td", { "data-label": "Weights" }, one.revision ? h("code", { title: one.revision }, one.revision.replace("sha256:", "").slice(0, 12)) : "–"),
+        h("td", { "data-label": "Weights" }, one.revision ? h("code", { title: one.revision }, short(one.revision)) : "–"),
         mayAsk && h("td", { class: "actions" }, one.operations.includes("chat") &&
           h("button", { type: "button", class: "quiet", "data-name": one.name, "aria-label": `Try ${one.name}`, onclick: () => this.#go("playground", one.name) }, "Try"))))));
   }
 }
 
 function replicas(counts) {
-  if (!counts) return h("span", { class: "dim" }, "runs elsewhere");
+  if (!counts) return h("span", { class: "dim", title: "Its engine is not run by this server." }, "–");
   const more = [counts.starting && `${counts.starting} starting`, counts.stopping && `${counts.stopping} stopping`].filter(Boolean);
   return `${counts.running} running${more.length ? `, ${more.join(", ")}` : ""}`;
+}
+
+/** A digest or commit as one calls it; names stay whole. */
+function short(revision) {
+  const hex = revision.replace("sha256:", "");
+  return /^[0-9a-f]{16,}$/.test(hex) ? hex.slice(0, 12) : revision;
 }

@@ -81,7 +81,7 @@ export function problem(failure, ...actions) {
     h("p", {}, failure.message),
     h("p", { class: "facts" },
       failure.code && h("span", {}, failure.code),
-      failure.retryAfter && h("span", {}, `try again in ${failure.retryAfter} s`),
+      failure.retryAfter > 0 && h("span", {}, `try again in ${failure.retryAfter} s`),
       failure.requestId && h("span", {}, "request ", h("code", {}, failure.requestId))),
     actions.length > 0 && h("p", {}, actions));
 }

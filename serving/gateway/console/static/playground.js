@@ -11,7 +11,7 @@ export class Playground {
 
   #session;
   #deployments = [];
-  #turns = []; // {role, text}, and of answers also whether they failed
+  #turns = []; // {question, answer, asked}: two texts and an element; answer is null as long as there is none, and for ever when it failed
   #abort = null;
 
   #model = h("select", { onchange: () => this.#chosen() });
@@ -71,7 +71,7 @@ export class Playground {
     const section = h("section", { "aria-label": "Playground" },
       h("div", { class: "title" }, h("h1", {}, "Playground"),
         h("button", { type: "button", class: "quiet", onclick: () => this.#code() }, "View as code"),
-        h("button", { type: "button", class: "quiet", onclick: () => this.#clear() }, "New conversation")),
+        h("button", { type: "button", class: "quiet", onclick: () => this.#clear() }, "New", h("span", { class: "wide-only" }, " conversation"))),
       this.#notice, this.#talk, form);
     section.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.#abort?.abort();
@@ -111,8 +111,8 @@ export class Playground {
 
   /** What would be sent now. */
   #request() {
-    const said = this.#turns.filter((turn) => turn.text && !turn.failed);
-    const messages = said.map(({ role, text }) => ({ role, content: text }));
+    const messages = this.#turns.filter((turn) => turn.answer !== null).flatMap(({ question, answer }) => [
+      { role: "user", content: question }, { role: "assistant", content: answer }]);
     const system = this.#system.value.trim();
     if (system) messages.unshift({ role: "system", content: system });
     const stop = this.#stop.value.split("\n").filter(Boolean);
@@ -133,36 +133,42 @@ export class Playground {
     if (!text) return this.#composer.focus();
     if (this.#turns.length === 0) this.#talk.replaceChildren();
     this.#composer.value = "";
-    this.#turns.push({ role: "user", text });
-    this.#talk.append(h("article", { class: "turn user" }, h("h2", {}, "You"), h("div", { class: "words" }, text)));
-    return this.#answer();
+    const asked = h("article", { class: "turn user" }, h("h2", {}, "You"), h("div", { class: "words" }, text));
+    return this.#answer({ question: text, answer: null, asked });
   }
 
-  async #answer() {
+  async #answer(turn) {
     const body = this.#request();
+    this.#turns.push(turn);
+    body.messages.push({ role: "user", content: turn.question });
     const answer = new Answer();
-    const turn = { role: "assistant", text: "" };
     const article = h("article", { class: "turn assistant" }, h("h2", {}, body.model), answer.element);
-    this.#talk.append(article);
-    const talk = this.#talk;
-    const follow = () => { if (talk.scrollHeight - talk.scrollTop - talk.clientHeight < 160) talk.scrollTop = talk.scrollHeight; };
-    talk.scrollTop = talk.scrollHeight;
+    const follow = this.#following();
+    this.#talk.append(turn.asked, article);
+    follow();
     this.#abort = new AbortController();
     this.#send.textContent = "Stop";
     this.#state.textContent = "Answering …";
     const again = () => {
-      if (this.#abort || this.#turns.at(-1) !== turn) return;
-      this.#turns.pop();
+      if (this.#abort) return;
       article.remove();
-      this.#answer();
+      this.#turns.splice(this.#turns.indexOf(turn), 1); // it is asked last now, where others were asked since
+      this.#answer(turn);
       this.#composer.focus();
     };
     const outcome = await answer.run(this.#session, body, this.#abort.signal, follow, again);
     this.#abort = null;
     this.#send.textContent = "Send";
-    if (!article.isConnected) return; // the conversation was cleared meanwhile
-    this.#turns.push(Object.assign(turn, { text: answer.text, failed: outcome === "failed" }));
-    this.#state.textContent = { done: "Answered.", stopped: "Stopped.", failed: "Not answered." }[outcome];
+    if (outcome !== "failed" && answer.text) turn.answer = answer.text; // else neither is sent again
+    if (article.isConnected) this.#state.textContent = { done: "Answered.", stopped: "Stopped.", failed: "Not answered." }[outcome];
+  }
+
+  /** Keeps the end in sight, until somebody scrolls away from it. */
+  #following() {
+    const talk = this.#talk;
+    let away = false;
+    talk.onscroll = () => { away = talk.scrollHeight - talk.scrollTop - talk.clientHeight > 60; };
+    return () => { if (!away) talk.scrollTop = talk.scrollHeight; };
   }
 
   #code() {

@@ -17,7 +17,7 @@ const MEASURES = {
 
 export class Usage {
   static id = "usage";
-  static title = "Usage and limits";
+  static title = "Usage";
   static isFor = () => true;
 
   #session;
@@ -32,10 +32,10 @@ export class Usage {
     const mayRead = session.has("auditor", "operator");
     this.#by.append(...options([["deployment", "deployment"], ["key", "key"], ...(session.isSystem ? [["tenant", "tenant"]] : [])], "deployment"));
     for (const control of [this.#days, this.#by, this.#measure]) control.addEventListener("change", () => this.#draw());
-    this.element = h("section", { class: "page", "aria-label": "Usage and limits" },
-      h("div", { class: "title" }, h("h1", {}, "Usage and limits")),
+    this.element = h("section", { class: "page", "aria-label": "Usage" },
+      h("div", { class: "title" }, h("h1", {}, "Usage")),
       h("h2", {}, "Limits"), this.#limits,
-      h("h2", {}, "Usage"),
+      h("h2", {}, "What was used"),
       mayRead
         ? [h("div", { class: "filters" }, field("Last", this.#days), field("By", this.#by), field("Measure", this.#measure)), this.#chart]
         : h("p", { class: "empty" }, "What was used is for keys with the role ", h("code", {}, "auditor"), "."));
@@ -104,22 +104,22 @@ function table(rows, by, names) {
     sums.set(row[by], sum);
   }
   const columns = ["Requests", "Prompt", "of it cached", "Answer", "Cost"];
-  return h("table", { class: "numbers" },
+  return h("table", { class: "numbers cards" },
     h("caption", { class: "unseen" }, `Usage by ${by}`),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, by[0].toUpperCase() + by.slice(1)), columns.map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, [...sums].sort(([, a], [, b]) => b.requests - a.requests).map(([id, sum]) => h("tr", {},
       h("th", { scope: "row" }, names.get(id) ?? id),
-      h("td", {}, number(sum.requests)), h("td", {}, number(sum.prompt_tokens)), h("td", {}, number(sum.cached_tokens)),
-      h("td", {}, number(sum.completion_tokens)), h("td", {}, sum.cost === null ? "–" : sum.cost.toFixed(2))))));
+      [number(sum.requests), number(sum.prompt_tokens), number(sum.cached_tokens), number(sum.completion_tokens),
+        sum.cost === null ? "–" : sum.cost.toFixed(2)].map((text, at) => h("td", { "data-label": columns[at] }, text))))));
 }
 
 function limits({ key, tenant }) {
-  const cell = (value) => h("td", {}, value === null ? h("span", { class: "dim" }, "unlimited") : number(value));
-  return h("table", { class: "numbers" },
+  const cell = (owner, value) => h("td", { "data-label": owner }, value === null ? h("span", { class: "dim" }, "unlimited") : number(value));
+  return h("table", { class: "numbers cards" },
     h("caption", { class: "unseen" }, "Limits in force"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Limit"), h("th", { scope: "col" }, "This key"), h("th", { scope: "col" }, "Its tenant"))),
     h("tbody", {}, Object.entries(LIMITS).map(([name, label]) => h("tr", {},
-      h("th", { scope: "row" }, label), cell(key[name]), cell(tenant[name])))));
+      h("th", { scope: "row" }, label), cell("This key", key[name]), cell("Its tenant", tenant[name])))));
 }
 
 /** What the last answer of this session said is left in its minute: of the tightest limit, a deployment's too. */
