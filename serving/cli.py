@@ -10,6 +10,7 @@ import typer
 
 from serving import __version__
 from serving.commands.audit import audit_app
+from serving.commands.kept import kept_key
 from serving.commands.keys import keys_app
 from serving.commands.limits import limits_app
 from serving.commands.office import Office
@@ -20,6 +21,7 @@ from serving.settings import Settings, SettingsError
 from serving.settings import load as read_settings
 
 DEFAULT_CONFIG = Path("deploy/configs/demo.yaml")
+DEFAULT_URL = "http://127.0.0.1:8000"
 SUPPORTED = ((3, 11), (3, 12))
 
 cli = typer.Typer(
@@ -77,7 +79,7 @@ def serve(
 @cli.command()
 def chat(
     message: Annotated[str | None, typer.Argument(help="Ask once and stop. Without it, a conversation.")] = None,
-    url: Annotated[str, typer.Option(envvar="CLINSERVE_URL", help="The server.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Option(envvar="CLINSERVE_URL", help="The server.")] = DEFAULT_URL,
     key: Annotated[
         str | None, typer.Option(envvar="CLINSERVE_API_KEY", help="Default: the key in .clinserve/demo.key.")
     ] = None,
@@ -91,6 +93,45 @@ def chat(
     try:
         command.chat(message, url=url, key=key, model=model, system=system, note=note)
     except command.CannotChat as error:
+        fail(str(error))
+
+
+Url = Annotated[str, typer.Option(envvar="CLINSERVE_URL", help="The server.")]
+Key = Annotated[
+    str | None, typer.Option(envvar="CLINSERVE_API_KEY", help="Default: the one in .clinserve/admin.key or demo.key.")
+]
+
+
+@cli.command()
+def status(
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Say what runs on a server. Exit status: 0 ready, 1 no answer, 2 not ready."""
+    from serving.commands import remote
+    from serving.commands import status as command
+
+    try:
+        raise typer.Exit(command.status(url, key or kept_key("admin.key", "demo.key"), as_json=as_json))
+    except remote.CannotReach as error:
+        fail(str(error))
+
+
+@cli.command()
+def top(
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    every: Annotated[float, typer.Option(help="Seconds from one look to the next.", min=0.1)] = 2.0,
+    frames: Annotated[int | None, typer.Option(help="Stop after so many looks.", min=1)] = None,
+) -> None:
+    """Watch a server: replicas, load, tokens, times, refusals and top tenants. q or Ctrl-C ends it."""
+    from serving.commands import remote
+    from serving.commands import top as command
+
+    try:
+        command.top(url, key or kept_key("admin.key", "demo.key"), every=every, frames=frames)
+    except remote.CannotReach as error:
         fail(str(error))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.console import Console
 from rich.markup import escape
 
+from serving.commands.kept import kept_key
+
 if TYPE_CHECKING:
     from openai import OpenAI
-
-_KEY_FILE = Path(".clinserve/demo.key")
 
 
 class CannotChat(Exception):
@@ -79,8 +78,6 @@ def _text_of(file: Path) -> str:
 
 
 def _kept_key() -> str:
-    state = Path(os.environ.get("CLINSERVE_SERVER__STATE_DIR", _KEY_FILE.parent))
-    try:
-        return (state / _KEY_FILE.name).read_text().strip()
-    except OSError:
-        raise CannotChat("no key: pass --key, set CLINSERVE_API_KEY, or run 'make serve', which makes one") from None
+    if (key := kept_key("demo.key")) is None:
+        raise CannotChat("no key: pass --key, set CLINSERVE_API_KEY, or run 'make serve', which makes one")
+    return key
