@@ -23,6 +23,7 @@ from serving.telemetry.metrics import PrometheusMetrics
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TENANCY = ROOT / "docs" / "tenancy.md"
+CONSOLE = ROOT / "docs" / "console.md"
 
 
 def settings_table() -> str:
@@ -81,9 +82,10 @@ def commands_in(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-def test_the_commands_in_the_tenancy_page_exist_with_their_options() -> None:
-    commands = commands_in(TENANCY.read_text())
-    assert len(commands) > 8
+@pytest.mark.parametrize(("page", "least"), [(TENANCY, 9), (CONSOLE, 5)], ids=["tenancy", "console"])
+def test_the_commands_in_a_page_exist_with_their_options(page: Path, least: int) -> None:
+    commands = commands_in(page.read_text())
+    assert len(commands) >= least
     for command in commands:
         verbs = list(itertools.takewhile(lambda word: re.fullmatch("[a-z-]+", word), command))[:2]
         asked = CliRunner().invoke(cli, [*verbs, "--help"], env={"COLUMNS": "200"})
@@ -104,6 +106,20 @@ def test_the_tenancy_page_names_settings_metrics_errors_and_files_that_exist() -
     assert codes and all(f"| `{code}` |" in README.read_text() for code in codes)
     links = re.findall(r"\]\(([^)#]+)\)", text)
     assert [link for link in links if not (TENANCY.parent / link).exists()] == []
+
+
+def test_the_console_page_names_pages_settings_metrics_and_files_that_exist() -> None:
+    text = CONSOLE.read_text()
+    static = ROOT / "serving" / "gateway" / "console" / "static"
+    scripts = "".join(file.read_text() for file in static.glob("*.js"))
+    pages = re.findall(r'static title = "(\w+)"', scripts)
+    assert {title for title in pages if f"\n| {title} |" not in text} == set() and len(pages) == 4
+    assert f"{re.search('IDLE_MS = ([0-9]+)', scripts)[1]} minutes" in text  # type: ignore[index]
+    assert set(re.findall(r"`(console\.[a-z_]+)", text)) <= {path for path, _, _ in reference()}
+    metrics = set(re.findall(r"`((?:clinserve|gen_ai)_[a-z_]+)`", text))
+    assert metrics and {name for name in metrics if f"`{name}`" not in README.read_text()} == set()
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert [link for link in links if not (CONSOLE.parent / link).exists()] == []
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:

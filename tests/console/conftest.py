@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from serving.app import open_office
 from serving.commands.office import Office
 from tests.conftest import OpenSite, settings_of
 from tests.gateway.administrators import enrol
-from tests.local import Site, listening
+from tests.local import Site, Tree, listening
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -32,6 +33,7 @@ STORED = """async () => ({
 WATCH = """
 addEventListener('securitypolicyviolation', (event) => console.error('violation of ' + event.violatedDirective));
 """
+expect.set_options(timeout=20_000)  # for a busy machine; it takes milliseconds
 NOTHING = {"local": [], "session": [], "cookies": "", "databases": [], "caches": [], "workers": 0}
 
 
@@ -90,6 +92,15 @@ class Console:
         self.page.wait_for_timeout(100)
         assert asked == []
 
+    def logged(self, route: str) -> Tree:
+        """The log's line of the one request to it, once there is one."""
+        end = time.monotonic() + 10
+        while not (found := [line for line in self.site.log() if line["route"] == route]):
+            assert time.monotonic() < end
+            self.page.wait_for_timeout(20)
+        (line,) = found
+        return line
+
     def office(self) -> Office:
         return open_office(self.site.settings)
 
@@ -125,7 +136,7 @@ def console(
         server = listening(place.app)
         url = server.__enter__()
         context = browser.new_context(viewport={"width": 1280, "height": 800})
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(20_000)
         page = context.new_page()
         console = Console(page, place, dict(everybody[1]), url)
         opened.append((console, [context.close, lambda: server.__exit__(None, None, None)]))
@@ -137,7 +148,7 @@ def console(
 
     yield open_console
     for console, endings in opened:
-        stored = console.stored()
+        stored = console.stored() if console.page.url != "about:blank" else NOTHING
         for end in endings:
             end()
         assert console.complaints == []

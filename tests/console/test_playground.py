@@ -50,8 +50,7 @@ def test_an_answer_is_stopped_and_the_server_knows(console: OpenConsole) -> None
     expect(here.page.get_by_role("status")).to_have_text("Stopped.")
     expect(answer).to_contain_text("stopped by you")
     expect(here.page.get_by_role("button", name="Send")).to_be_enabled()
-    here.page.wait_for_timeout(300)
-    (line,) = [line for line in here.site.log() if line["deployment"]]
+    line = here.logged("/v1/chat/completions")
     assert line["outcome"] == "client_left" and 0 < line["completion_tokens"] < 100
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
+from starlette.types import Receive, Scope, Send
 
 from tests.console.conftest import Console
+from tests.local import listening
 
 OpenConsole = Callable[..., Console]
 
@@ -97,16 +99,28 @@ def test_a_key_that_ends_meanwhile_signs_out_and_says_why(console: OpenConsole) 
 
 def test_a_server_that_is_away_is_told_in_words(console: OpenConsole) -> None:
     here = console()
+    here.page.clock.install()
     here.sign_in()
     here.page.context.set_offline(True)
     here.page.get_by_role("link", name="Deployments").click()
     expect(here.page.get_by_role("alert")).to_contain_text("does not answer")
     here.page.context.set_offline(False)
-    expect(here.page.get_by_text("Ready")).to_be_visible(timeout=9000)  # by itself
+    here.page.clock.run_for(5000)
+    expect(here.page.get_by_text("Ready")).to_be_visible()  # by itself
 
 
 def test_it_works_below_a_path_of_somebodys_proxy(console: OpenConsole) -> None:
     here = console()
-    here.page.goto(f"{here.url}/console/")
-    assert here.page.url == f"{here.url}/console"
-    here.sign_in()
+
+    async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            assert scope["path"].startswith("/models/here/")
+            scope = {**scope, "path": scope["path"].removeprefix("/models/here")}
+        await here.site.app(scope, receive, send)
+
+    with listening(proxy) as url:
+        here.page.goto(f"{url}/models/here/console/")
+        assert here.page.url == f"{url}/models/here/console"
+        here.sign_in("ward_user")
+        expect(here.ask("hello")).to_contain_text("hello")
+        here.page.goto("about:blank")

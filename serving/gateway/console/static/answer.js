@@ -20,7 +20,6 @@ export class Answer {
   #facts = h("p", { class: "facts" });
 
   constructor() {
-    this.#words.textContent = "";
     this.element = h("div", { class: "answer" },
       h("details", { class: "reasoning", hidden: true }, h("summary", {}, "Reasoning"), this.#thoughts),
       this.#words, this.#found, this.#facts);

@@ -66,7 +66,7 @@ export class Keys {
   async #create() {
     const { me, isSystem } = this.#session;
     const name = h("input", { required: true, maxlength: "64", autocomplete: "off", autofocus: true });
-    const tenants = isSystem ? await this.#session.all("admin/v1/tenants").catch(() => [me.tenant].map((id) => ({ id }))) : [];
+    const tenants = isSystem ? await this.#session.all("admin/v1/tenants").catch(() => [{ id: me.tenant }]) : [];
     const tenant = h("select", {}, options(tenants.map(({ id }) => [id, id]), me.tenant));
     const lifetime = h("select", {}, options(LIFETIMES, 90));
     const deployments = h("input", { autocomplete: "off", spellcheck: "false", placeholder: "all" });
