@@ -113,7 +113,7 @@ def status(
     from serving.commands import status as command
 
     try:
-        raise typer.Exit(command.status(url, key or kept_key("admin.key", "demo.key"), as_json=as_json))
+        raise typer.Exit(command.status(url, key or kept_key(url, "admin.key", "demo.key"), as_json=as_json))
     except remote.CannotReach as error:
         fail(str(error))
 
@@ -130,7 +130,7 @@ def top(
     from serving.commands import top as command
 
     try:
-        command.top(url, key or kept_key("admin.key", "demo.key"), every=every, frames=frames)
+        command.top(url, key or kept_key(url, "admin.key", "demo.key"), every=every, frames=frames)
     except remote.CannotReach as error:
         fail(str(error))
 

@@ -27,7 +27,7 @@ def chat(
     import openai
 
     console = Console(highlight=False, soft_wrap=True)
-    client = openai.OpenAI(base_url=f"{url.rstrip('/')}/v1", api_key=key or _kept_key(), max_retries=1)
+    client = openai.OpenAI(base_url=f"{url.rstrip('/')}/v1", api_key=key or _kept_key(url), max_retries=1)
     try:
         cards = client.models.list().data
         card = next((c for c in cards if c.id == model), None) if model else cards[0]
@@ -77,7 +77,7 @@ def _text_of(file: Path) -> str:
         raise CannotChat(f"{file}: {error.strerror}") from None
 
 
-def _kept_key() -> str:
-    if (key := kept_key("demo.key")) is None:
+def _kept_key(url: str) -> str:
+    if (key := kept_key(url, "demo.key")) is None:
         raise CannotChat("no key: pass --key, set CLINSERVE_API_KEY, or run 'make serve', which makes one")
     return key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from typer.testing import CliRunner, Result
 
 from serving.cli import cli
+from serving.commands.kept import kept_key
 from tests.conftest import OpenSite
 from tests.local import Site, chat, listening
 
@@ -76,6 +78,16 @@ def test_the_key_of_a_server_on_this_machine_is_found(
     monkeypatch.setenv("CLINSERVE_SERVER__STATE_DIR", str(state))
     (state / "demo.key").write_text(server.site.key + "\n")
     assert "notes" in run("--url", server.url).stdout
+
+
+@pytest.mark.parametrize(
+    "url", ["https://models.example.org", "http://10.0.0.1:8000", "http://127.0.0.1.example.org", "x"]
+)
+def test_no_other_machine_is_given_it(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLINSERVE_SERVER__STATE_DIR", str(tmp_path))
+    (tmp_path / "admin.key").write_text("csk_key\n")
+    assert kept_key("http://localhost:9000", "admin.key") == "csk_key"
+    assert kept_key(url, "admin.key") is None
 
 
 def one_line(result: Result) -> str:

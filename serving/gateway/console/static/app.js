@@ -9,6 +9,7 @@ import { Usage } from "./usage.js";
 
 const PAGES = [Playground, Deployments, Keys, Usage];
 const IDLE_MS = 15 * 60 * 1000; // a ward's computer has many users
+const TOUCHES = ["pointerdown", "keydown", "wheel"];
 
 function signIn(reason = "") {
   const key = h("input", {
@@ -38,7 +39,6 @@ function signIn(reason = "") {
       key.select();
     }
   });
-  stopWatching();
   document.title = "Sign in · clinserve console";
   for (const box of document.querySelectorAll("dialog[open]")) box.close();
   document.body.replaceChildren(h("main", { class: "alone" }, form));
@@ -73,6 +73,7 @@ function enter(session) {
   };
 
   session.onEnd = (reason) => {
+    idle.end();
     removeEventListener("hashchange", show);
     current.hide();
     for (const page of opened.values()) page.close?.();
@@ -89,30 +90,32 @@ function enter(session) {
         h("button", { type: "button", class: "quiet", onclick: () => session.end() }, "Sign out"))),
     main);
   addEventListener("hashchange", show);
-  watch(() => session.end(`Signed out after ${IDLE_MS / 60000} minutes without a touch.`));
+  const idle = new Idle(() => session.end(`Signed out after ${IDLE_MS / 60000} minutes without a touch.`));
   show();
   main.querySelector("[data-first]")?.focus();
 }
 
-let timer = null;
-let onIdle = null;
+/** Acts once nobody has touched the page for a while. */
+class Idle {
+  #act;
+  #timer = null;
+  #touched = () => {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#act, IDLE_MS);
+  };
 
-function watch(act) {
-  onIdle = act;
-  touched();
+  constructor(act) {
+    this.#act = act;
+    for (const kind of TOUCHES) addEventListener(kind, this.#touched, { passive: true });
+    this.#touched();
+  }
+
+  end() {
+    clearTimeout(this.#timer);
+    for (const kind of TOUCHES) removeEventListener(kind, this.#touched);
+  }
 }
 
-function stopWatching() {
-  clearTimeout(timer);
-  onIdle = null;
-}
-
-function touched() {
-  clearTimeout(timer);
-  if (onIdle) timer = setTimeout(onIdle, IDLE_MS);
-}
-
-for (const kind of ["pointerdown", "keydown", "wheel"]) addEventListener(kind, touched, { passive: true });
 // A page that comes back out of the browser's own memory would come back with its key.
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 signIn();
