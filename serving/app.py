@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastapi import APIRouter
 from starlette.types import ASGIApp
 
 from serving import settings as config
@@ -22,6 +23,7 @@ from serving.backends import build_engines, check_backends
 from serving.deployments import engine_args, weights
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
+from serving.gateway import console
 from serving.gateway.answers import Answers
 from serving.gateway.app import create_app
 from serving.gateway.backlog import Backlog
@@ -29,6 +31,7 @@ from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog, Deployment, RequestLimits
 from serving.gateway.dialects import dialects
 from serving.gateway.digests import AnswerDigests, NoDigests
+from serving.gateway.fleet import Fleet, NoFleet
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
 from serving.gateway.settlement import Settlements
@@ -68,12 +71,15 @@ def load_settings(path: Path) -> Settings:
 
 
 def build_parts(
-    settings: Settings, endpoints_of: Callable[[str], Endpoints], revisions: Mapping[str, str] | None = None
+    settings: Settings,
+    endpoints_of: Callable[[str], Endpoints],
+    revisions: Mapping[str, str] | None = None,
+    fleet: Fleet | None = None,
 ) -> Parts:
     """Everything that the gateway works with.
 
     endpoints_of: where the vLLM replicas of a deployment are. revisions: of the models, by deployment; worked out here
-    unless given.
+    unless given. fleet: what counts these replicas.
     """
     secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
@@ -109,6 +115,7 @@ def build_parts(
     return Parts(
         dialects=dialects(settings.server.region),
         catalog=Catalog(deployments, created=int(time.time())),
+        fleet=fleet or NoFleet(),
         keyring=governance.keyring,
         tokens=governance.tokens,
         check_tenant=governance.policies.check_tenant,
@@ -130,6 +137,7 @@ def build_parts(
         batches=jobs.batches,
         responses=keeping.responses,
         unattended=keeping.unattended,
+        pages=console.router() if settings.console.enabled else APIRouter(),
         worker_on=jobs.worker_on,
         metrics=metrics,
         log=log,
@@ -196,10 +204,13 @@ def process_app(settings: Settings) -> ASGIApp:
 def _gateway_app(settings: Settings, revisions: Mapping[str, str]) -> ASGIApp:
     """The gateway inside its Ray Serve replica, which cancels a request whose client leaves by itself."""
     from serving.deployments.ray_endpoints import RayEndpoints
+    from serving.deployments.ray_fleet import RayFleet
 
-    server = settings.server
-    parts = build_parts(settings, lambda name: RayEndpoints(name, host=server.host, port=server.port), revisions)
-    return create_app(parts)
+    def endpoints_of(name: str) -> Endpoints:
+        return RayEndpoints(name, host=settings.server.host, port=settings.server.port)
+
+    vllm = [d.name for d in settings.deployments if isinstance(d.engine, config.VllmEngine)]
+    return create_app(build_parts(settings, endpoints_of, revisions, RayFleet(vllm)))
 
 
 def gateway_application(settings: Settings) -> Application:

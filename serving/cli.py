@@ -13,6 +13,7 @@ import typer
 from serving import __version__
 from serving.commands.audit import audit_app
 from serving.commands.batch import batch_app
+from serving.commands.kept import kept_key
 from serving.commands.keys import keys_app
 from serving.commands.limits import limits_app
 from serving.commands.office import Office
@@ -96,6 +97,45 @@ def chat(
     try:
         command.chat(message, url=url, key=key, model=model, system=system, note=note)
     except CannotAsk as error:
+        fail(str(error))
+
+
+AnyKey = Annotated[
+    str | None,
+    typer.Option(envvar="CLINSERVE_API_KEY", help="Default: the one in .clinserve/admin.key or demo.key."),
+]
+
+
+@cli.command()
+def status(
+    url: Url = DEFAULT_URL,
+    key: AnyKey = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Say what runs on a server. Exit status: 0 ready, 1 no answer, 2 not ready."""
+    from serving.commands import running
+    from serving.commands import status as command
+
+    try:
+        raise typer.Exit(command.status(url, key or kept_key(url, "admin.key", "demo.key"), as_json=as_json))
+    except running.CannotReach as error:
+        fail(str(error))
+
+
+@cli.command()
+def top(
+    url: Url = DEFAULT_URL,
+    key: AnyKey = None,
+    every: Annotated[float, typer.Option(help="Seconds from one look to the next.", min=0.1)] = 2.0,
+    frames: Annotated[int | None, typer.Option(help="Stop after so many looks.", min=1)] = None,
+) -> None:
+    """Watch a server: replicas, load, tokens, times, refusals and top tenants. q or Ctrl-C ends it."""
+    from serving.commands import running
+    from serving.commands import top as command
+
+    try:
+        command.top(url, key or kept_key(url, "admin.key", "demo.key"), every=every, frames=frames)
+    except running.CannotReach as error:
         fail(str(error))
 
 

@@ -18,6 +18,7 @@ from serving.engines.engine import Engine
 from serving.engines.http import Endpoints
 from serving.gateway.app import create_app
 from serving.gateway.catalog import Catalog
+from serving.gateway.fleet import Fleet
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.tenants.limits import PolicyBook
 from tests import azurite as emulator
@@ -75,11 +76,11 @@ def site(tmp_path: Path, installed: tuple[Path, str]) -> OpenSite:
     """
     template, key = installed
 
-    def open_site(engine: Engine | None = None, **changes: Any) -> Site:
+    def open_site(engine: Engine | None = None, fleet: Fleet | None = None, **changes: Any) -> Site:
         state = tmp_path / "state"
         shutil.copytree(template, state, dirs_exist_ok=True)
         settings = settings_of(state, **changes)
-        parts = assembly.build_parts(settings, no_replicas)
+        parts = assembly.build_parts(settings, no_replicas, fleet=fleet)
         for part in parts.background:
             if isinstance(part, PolicyBook):
                 part.refresh()  # as the lifespan does, which most tests do without

@@ -31,6 +31,7 @@ TENANCY = ROOT / "docs" / "tenancy.md"
 RESPONSES = ROOT / "docs" / "responses.md"
 BATCHES = ROOT / "docs" / "batches.md"
 WEIGHTS = ROOT / "docs" / "weights.md"
+CONSOLE = ROOT / "docs" / "console.md"
 
 
 def settings_table() -> str:
@@ -89,7 +90,7 @@ def commands_in(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-@pytest.mark.parametrize("page", [TENANCY, RESPONSES, BATCHES, WEIGHTS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [TENANCY, RESPONSES, BATCHES, WEIGHTS, CONSOLE], ids=lambda page: page.stem)
 def test_the_commands_in_a_page_exist_with_their_options(page: Path) -> None:
     commands = commands_in(page.read_text())
     assert len(commands) > 1
@@ -151,6 +152,20 @@ def test_the_clients_that_it_names_are_the_versions_that_are_tested() -> None:
         for version in re.findall(rf"^{package}==([\w.]+)", pinned, re.MULTILINE):
             assert version.rpartition(".")[0] in text or version in text, (package, version)
     assert javascript.rpartition(".")[0] in text
+
+
+def test_the_console_page_names_pages_settings_metrics_and_files_that_exist() -> None:
+    text = CONSOLE.read_text()
+    static = ROOT / "serving" / "gateway" / "console" / "static"
+    scripts = "".join(file.read_text() for file in static.glob("*.js"))
+    pages = re.findall(r'static title = "(\w+)"', scripts)
+    assert {title for title in pages if f"\n| {title} |" not in text} == set() and len(pages) == 4
+    assert f"{re.search('IDLE_MS = ([0-9]+)', scripts)[1]} minutes" in text  # type: ignore[index]
+    assert set(re.findall(r"`(console\.[a-z_]+)", text)) <= {path for path, _, _ in reference()}
+    metrics = set(re.findall(r"`((?:clinserve|gen_ai)_[a-z_]+)`", text))
+    assert metrics and {name for name in metrics if f"`{name}`" not in README.read_text()} == set()
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert [link for link in links if not (CONSOLE.parent / link).exists()] == []
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:

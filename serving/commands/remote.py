@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from serving.commands.kept import kept_key
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-_KEY_FILE = Path(".clinserve/demo.key")
 
 Url = Annotated[str, typer.Option(envvar="CLINSERVE_URL", help="The server.")]
 Key = Annotated[str | None, typer.Option(envvar="CLINSERVE_API_KEY", help="Default: the key in .clinserve/demo.key.")]
@@ -30,7 +29,7 @@ def asking(url: str, key: str | None) -> Iterator[OpenAI]:
     # Imported here: the package takes a second, and administrative verbs do not need it.
     import openai
 
-    client = openai.OpenAI(base_url=f"{url.rstrip('/')}/v1", api_key=key or kept_key(), max_retries=1)
+    client = openai.OpenAI(base_url=f"{url.rstrip('/')}/v1", api_key=key or _demo_key(url), max_retries=1)
     try:
         yield client
     except openai.APIConnectionError:
@@ -43,10 +42,7 @@ def asking(url: str, key: str | None) -> Iterator[OpenAI]:
         raise CannotAsk(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
 
 
-def kept_key() -> str:
-    """The demo key. Raises CannotAsk."""
-    state = Path(os.environ.get("CLINSERVE_SERVER__STATE_DIR", _KEY_FILE.parent))
-    try:
-        return (state / _KEY_FILE.name).read_text().strip()
-    except OSError:
-        raise CannotAsk("no key: pass --key, set CLINSERVE_API_KEY, or run 'make serve', which makes one") from None
+def _demo_key(url: str) -> str:
+    if (key := kept_key(url, "demo.key")) is None:
+        raise CannotAsk("no key: pass --key, set CLINSERVE_API_KEY, or run 'make serve', which makes one")
+    return key

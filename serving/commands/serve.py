@@ -244,6 +244,8 @@ def announce(settings: Settings, progress: Progress, key: str | None, *, logs: P
     first = settings.deployments[0]
     progress.done("[bold]Ready[/], after")
     console.print(f"\n  URL    {url}/v1\n  Key    {shown}" + ("" if key else "   (clinserve keys create makes one)"))
+    if settings.console.enabled:
+        console.print(f"  Web    {url}/console")
     for deployment in settings.deployments:
         notice = f"  [yellow]{escape(deployment.model.notice)}[/]" if deployment.model.notice else ""
         console.print(f"  Model  {deployment.name}{notice}")

@@ -11,6 +11,7 @@ import typer
 
 from serving.commands.files import write_lines
 from serving.commands.pages import everything
+from serving.commands.plot import drawn
 from serving.commands.printing import Json, print_json_list, print_table
 from serving.commands.session import opened
 from serving.commands.times import moment, shown
@@ -41,6 +42,7 @@ def usage(
     since: Annotated[str | None, typer.Option("--from", help="From this day or time on, UTC.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="Before this day or time, UTC.")] = None,
     records: Annotated[bool, typer.Option("--records", help="Request by request instead of sums.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the tokens of each day.")] = False,
     csv: Annotated[str | None, typer.Option(help="Write CSV to this file; - is standard output.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +58,14 @@ def usage(
             since=moment("--from", since) if since else midnight(utcnow() - timedelta(days=DAYS)),
             until=moment("--to", until) if until else None,
         )
-        if records:
+        if plot:
+            if records or as_json or csv is not None:
+                raise InvalidRequest("--plot draws for people: leave out --records, --json and --csv.")
+            daily = everything(
+                lambda page: office.administration.usage(office.actor, replace(query, by=("day",), page=page))
+            )
+            typer.echo("\n".join(drawn({row.day: row.total_tokens for row in daily if row.day}, *days_of(query))))
+        elif records:
             single = office.administration.usage_records(office.actor, query)
             show(UsageRecord, single, RECORD_COLUMNS, record_cells, csv=csv, as_json=as_json)
         else:
@@ -94,6 +103,13 @@ def show(
         print_json_list(map(public, found))
     else:
         print_table(columns, map(cells, found), whole=("day", "request"), right=SUM_COLUMNS)
+
+
+def days_of(query: UsageQuery) -> tuple[date, date]:
+    """The first and the last day that are asked for."""
+    assert query.since is not None
+    last = utcnow() if query.until is None else query.until - timedelta(microseconds=1)
+    return query.since.date(), last.date()
 
 
 def sum_cells(row: UsageRow, by: Sequence[Group]) -> list[str]:

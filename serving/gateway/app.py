@@ -66,7 +66,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.openapi = functools.cache(lambda: document_of(app))  # type: ignore[method-assign]  # FastAPI's way to have another
-    for router in (*dialects.routers, administration.router, health.router):
+    for router in (*dialects.routers, administration.router, health.router, parts.pages):
         app.router.routes.extend(router.routes)  # include_router would build all of them anew for each application
     app.add_api_route("/docs", _reference, include_in_schema=False)
     return app

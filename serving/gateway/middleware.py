@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BodyTooLarge, ServingError
 from serving.gateway.books import Books
+from serving.gateway.console.routes import ASSETS
 from serving.gateway.dialects.dialect import spoken_in
 from serving.gateway.failure import response_of
 from serving.telemetry.logs import RequestLog
@@ -23,8 +24,8 @@ from serving.telemetry.record import RequestRecord
 
 _OUR_ID = re.compile(r"req_[0-9a-f]{24}")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics"})
-"""Counted but not logged: probes would drown the requests."""
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics", ASSETS})
+"""Counted but not logged: probes and the console's files would drown the requests."""
 
 
 class UntilClientLeaves:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from fastapi import Depends
+from fastapi import APIRouter, Depends
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
@@ -16,6 +16,7 @@ from serving.gateway.answers import Answers
 from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog
 from serving.gateway.dialects import Dialect
+from serving.gateway.fleet import Fleet
 from serving.gateway.settlement import Settlements
 from serving.responses.background import Background
 from serving.responses.responses import Responses
@@ -45,12 +46,13 @@ class Running(Protocol):
 class Parts:
     """check_tenant: raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace.
     max_body: bytes. proxies: how many between the client and this process. worker_on: the batch worker, once there is
-    an application to run lines through. unattended: responses that nobody waits for. background: started in this
-    order, closed in the other.
+    an application to run lines through. unattended: responses that nobody waits for. pages: for people, such as the
+    console. background: started in this order, closed in the other.
     """
 
     dialects: tuple[Dialect, ...]
     catalog: Catalog
+    fleet: Fleet
     keyring: Keyring
     tokens: Tokens
     check_tenant: Callable[[str], None]
@@ -64,6 +66,7 @@ class Parts:
     batches: Batches
     responses: Responses
     unattended: Background
+    pages: APIRouter
     worker_on: Callable[[ASGIApp], Running]
     metrics: Metrics
     log: RequestLog

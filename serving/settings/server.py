@@ -65,6 +65,12 @@ class Gateway(Section):
     max_in_flight: int = Field(1024, ge=1, description="Requests in one gateway replica at a time; above it, 429.")
 
 
+class Console(Section):
+    """The web console."""
+
+    enabled: bool = Field(True, description="Serve the web console at /console; off, there is no such path.")
+
+
 class Vault(Section):
     """Where the installation's secrets are."""
 

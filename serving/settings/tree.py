@@ -12,7 +12,7 @@ from serving.settings.deployments import Deployment
 from serving.settings.engines import ENGINES
 from serving.settings.governance import Audit, Idempotency, Identity, Keys, Quotas, Usage
 from serving.settings.guards import GUARDS, Guard
-from serving.settings.server import Batches, Database, Gateway, Responses, Server, Telemetry, Vault, Weights
+from serving.settings.server import Batches, Console, Database, Gateway, Responses, Server, Telemetry, Vault, Weights
 from serving.settings.values import Section
 
 KINDS = ENGINES | GUARDS
@@ -36,6 +36,7 @@ class Settings(Section):
     responses: Responses = Responses()
     weights: Weights = Weights()
     telemetry: Telemetry = Telemetry()
+    console: Console = Console()
     guards: tuple[Guard, ...] = Field((), description="Content filters that deployments may name.")
     deployments: tuple[Deployment, ...] = Field(min_length=1, description="The models that are served.")
 

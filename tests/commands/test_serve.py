@@ -143,6 +143,7 @@ def test_what_is_printed_when_ready_tells_where_with_what_and_which_model(tmp_pa
     for part in ("http://127.0.0.1:9000/v1", "csk_key", "echo  Not for clinical use [yet].", "Ctrl-C"):
         assert part in text
     assert "clinserve keys create" not in text
+    assert "/console" in text and "/console" not in announced(settings(tmp_path, console={"enabled": False}))
     assert "YOUR_KEY" in (keyless := announced(settings(tmp_path), None)) and "clinserve keys create" in keyless
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.commands.plot import bar
 from serving.tenants.ledger import UsageRecord
 from tests.commands.shell import Shell
 
@@ -105,9 +106,25 @@ def test_records_that_limits_count_from_stay(shell: Shell) -> None:
     assert len(shell.tells("usage", "--records")) == 3
 
 
+def test_days_are_drawn_as_bars_that_fit_the_terminal(shell: Shell) -> None:
+    week = f"{NOW - timedelta(days=6):%Y-%m-%d}"
+    with shell.office() as office:
+        office.usage_store.add([replace(REQUEST, id="req_5", started_at=NOW - timedelta(days=1), completion_tokens=80)])
+    *empty, yesterday, today, total = shell.says("usage", "--plot", "--from", week).splitlines()
+    assert len(empty) == 5 and all(line.split()[1:] == ["0"] for line in empty)
+    assert yesterday.split()[:2] == [f"{NOW - timedelta(days=1):%Y-%m-%d}", "90"] and len(yesterday) == 80
+    assert yesterday.count("█") == 65 and today.count("█") == 32 and total == "135 tokens in 7 days"
+    assert "90 tokens" in shell.says("usage", "--plot", "--from", week, "--to", f"{NOW:%Y-%m-%d}").splitlines()[-1]
+
+
+def test_what_is_little_is_seen_and_what_is_nothing_is_not() -> None:
+    assert [bar(value, 1000, 20) for value in (0, 1, 500, 1000)] == ["", "▏", "█" * 10, "█" * 20]
+
+
 def test_what_makes_no_sense_is_one_line(shell: Shell) -> None:
     assert "tenant, key, deployment, day" in shell.refuses("usage", "--by", "patient")
     assert "--from takes a day" in shell.refuses("usage", "--from", "yesterday")
+    assert "--plot draws for people" in shell.refuses("usage", "--plot", "--json")
     assert "/nowhere/x: No such file" in shell.refuses("usage", "--csv", "/nowhere/x")
 
 

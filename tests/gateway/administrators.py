@@ -9,6 +9,7 @@ import httpx
 
 from serving.app import open_office
 from serving.commands.office import Office
+from serving.settings import Settings
 from serving.tenants.callers import ROLES, Role
 from tests.conftest import OpenSite
 from tests.local import Site, Tree
@@ -51,12 +52,17 @@ class Hospital:
 
 def hospital(site: OpenSite) -> Hospital:
     open_site = site()
+    return Hospital(open_site, enrol(open_site.settings))
+
+
+def enrol(settings: Settings) -> dict[str, str]:
+    """The tenants, and a key for each of CALLERS."""
     keys = {}
-    with open_office(open_site.settings) as office:
+    with open_office(settings) as office:
         verbs = office.administration
         verbs.ensure_tenant("system")
         verbs.create_tenant(office.actor, "lab", "Laboratory")
         for name, (tenant, roles) in CALLERS.items():
             _, secret = verbs.create_key(office.actor, tenant, name, roles=roles)
             keys[name] = secret.reveal()
-    return Hospital(open_site, keys)
+    return keys

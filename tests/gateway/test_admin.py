@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from serving import __version__
+from serving.gateway.fleet import Replicas
 from serving.tenants.audit import AuditEvent
 from serving.tenants.ledger import UsageRecord
 from tests.conftest import OpenSite
@@ -277,3 +279,29 @@ async def test_a_damaged_record_is_shown_as_such(site: OpenSite) -> None:
     database.close()
     damaged = await walk(there, "root", "/audit", 1000, kind="admin")
     assert damaged and {record["details"] for record in damaged} == {None}
+
+
+async def test_the_status_is_of_what_the_caller_may_call_and_says_what_is_ready(site: OpenSite) -> None:
+    away = {"name": "letters", "engine": {"kind": "http", "url": "http://127.0.0.1:9/v1"}}
+    notes = {"name": "notes", "engine": {"kind": "echo"}, "model": {"notice": "Not for clinical use."}}
+    there = hospital(lambda: site(deployments=[notes, away]))
+    status = (await there.ask("ward_user", "GET", "/status")).json()
+    assert [(one["name"], one["ready"], one["replicas"]) for one in status["deployments"]] == [
+        ("notes", True, None),
+        ("letters", False, None),
+    ]
+    assert status["deployments"][0]["notice"] == "Not for clinical use." and status["version"] == __version__
+    body = {"tenant": "ward", "name": "narrow", "deployments": ["letters"]}
+    narrow = (await there.ask("root", "POST", "/keys", body)).json()["key"]
+    answer = await there.site.client(authorization=f"Bearer {narrow}").get("/admin/v1/status")
+    assert [one["name"] for one in answer.json()["deployments"]] == ["letters"]
+
+
+async def test_the_status_counts_replicas_where_they_are_ours(site: OpenSite) -> None:
+    class Two:
+        async def replicas(self) -> dict[str, Replicas]:
+            return {"echo": Replicas(running=2, starting=1, stopping=0)}
+
+    there = hospital(lambda: site(fleet=Two()))
+    (echo,) = (await there.ask("root", "GET", "/status")).json()["deployments"]
+    assert echo["replicas"] == {"running": 2, "starting": 1, "stopping": 0}

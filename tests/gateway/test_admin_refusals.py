@@ -135,7 +135,7 @@ async def test_the_reference_says_what_may_be_asked_answered_and_refused(site: O
         if path.startswith("/admin/v1")
         for operation in methods.values()
     ]
-    assert len(operations) == 18
+    assert len(operations) == 19
     for operation in operations:
         assert operation["summary"] and operation["description"] and len(operation["tags"]) == 1
         assert operation["security"] == [{"key": []}]

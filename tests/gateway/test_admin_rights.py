@@ -25,6 +25,7 @@ class Verb(NamedTuple):
 KEYS = {"root", "key_admin", "ward_admin"}
 VERBS = [
     Verb("who am I", "GET", "/me", set(CALLERS)),
+    Verb("what runs", "GET", "/status", set(CALLERS)),
     Verb("create a tenant", "POST", "/tenants", {"root", "operator"}, {"id": "{caller}", "name": "New"}),
     Verb("list tenants", "GET", "/tenants", SYSTEM | WARD),
     Verb("one tenant", "GET", "/tenants/ward", SYSTEM | WARD),
@@ -54,7 +55,7 @@ VERBS = [
 ]
 
 
-@pytest.mark.parametrize("noun", ["/me", "/tenants", "/keys", "/limits", "/usage", "/audit"])
+@pytest.mark.parametrize("noun", ["/me", "/status", "/tenants", "/keys", "/limits", "/usage", "/audit"])
 async def test_a_verb_is_for_those_with_its_role_and_within_their_tenant(site: OpenSite, noun: str) -> None:
     there = hospital(site)
     for verb in VERBS:

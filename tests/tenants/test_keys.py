@@ -441,7 +441,9 @@ def test_an_ended_or_unknown_key_is_not_rotated(keyring: Keyring) -> None:
     assert len(keyring.list()) == 1
 
 
-@pytest.mark.parametrize("name", ["", "nobody", "x" * 8000, "ab12cd3\x00", "csk_ab12cd34_", pytest.param(VALID[:-1], id="a key that is cut")])
+@pytest.mark.parametrize(
+    "name", ["", "nobody", "x" * 8000, "ab12cd3\x00", "csk_ab12cd34_", pytest.param(VALID[:-1], id="a key that is cut")]
+)
 def test_what_is_no_id_prefix_or_key_never_reaches_the_store(name: str) -> None:
     class NothingAsked(MemoryKeys):
         def get(self, id_or_prefix: str) -> ApiKey:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Security
 from fastapi.security import HTTPBearer
 
 from serving.errors import InvalidKey, InvalidRequest, NotAllowed
-from serving.gateway.admin import audit, keys, limits, me, tenants, usage
+from serving.gateway.admin import audit, keys, limits, me, status, tenants, usage
 from serving.gateway.admin.queries import only_known_names
 from serving.gateway.admin.shapes import ANY_OTHER, refusals
 from serving.tenants.stores import StoreUnavailable
@@ -20,5 +20,5 @@ router = APIRouter(
     dependencies=[Security(_BEARER), Depends(only_known_names)],
     responses=refusals(InvalidRequest, InvalidKey, NotAllowed, StoreUnavailable) | ANY_OTHER,
 )
-for noun in (me, tenants, keys, limits, usage, audit):
+for noun in (me, status, tenants, keys, limits, usage, audit):
     router.include_router(noun.router)

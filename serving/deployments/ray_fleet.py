@@ -1,0 +1,56 @@
+"""How many replicas of each vLLM deployment there are, asked of Ray Serve's controller."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ServeStatus
+
+from serving.deployments.naming import app_name_of
+from serving.gateway.fleet import Replicas
+
+_KEPT_SECONDS = 1.0
+"""The controller is asked at most so often, however many look."""
+_ANSWER_SECONDS = 3.0
+_STARTING = ("STARTING", "UPDATING", "RECOVERING")
+_STOPPING = ("STOPPING", "PENDING_MIGRATION")
+
+
+class RayFleet:
+    """A Fleet of the deployments of these names."""
+
+    def __init__(self, deployments: Sequence[str]) -> None:
+        self._deployments = deployments
+        self._known: Mapping[str, Replicas] = {}
+        self._until = 0.0
+        self._asking = asyncio.Lock()
+
+    async def replicas(self) -> Mapping[str, Replicas]:
+        async with self._asking:
+            if time.monotonic() >= self._until:
+                self._known = await self._asked()
+                self._until = time.monotonic() + _KEPT_SECONDS
+        return self._known
+
+    async def _asked(self) -> Mapping[str, Replicas]:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                status = await asyncio.to_thread(serve.status)
+        except (TimeoutError, RayServeException, RayError):
+            return {}
+        return {name: counted(status, name) for name in self._deployments if app_name_of(name) in status.applications}
+
+
+def counted(status: ServeStatus, deployment: str) -> Replicas:
+    """The replicas of one deployment in what Serve says of all."""
+    states = [one.replica_states for one in status.applications[app_name_of(deployment)].deployments.values()]
+
+    def count(*names: str) -> int:
+        return sum(found.get(name, 0) for found in states for name in names)
+
+    return Replicas(running=count("RUNNING"), starting=count(*_STARTING), stopping=count(*_STOPPING))

@@ -1,0 +1,71 @@
+"""/admin/v1/status: what runs, and whether it would answer."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from serving import __version__
+from serving.engines.engine import Operation
+from serving.gateway.admin.queries import AdminRoute
+from serving.gateway.caller import SignedIn
+from serving.gateway.catalog import Deployment
+from serving.gateway.fleet import Replicas
+from serving.gateway.parts import Gateway
+
+router = APIRouter(prefix="/status", tags=["status"], route_class=AdminRoute)
+
+
+class ReplicaCounts(BaseModel):
+    running: int
+    starting: int
+    stopping: int
+
+
+class DeploymentStatus(BaseModel):
+    name: str
+    notice: str | None = Field(description="What its users must know, such as 'not for clinical use'.")
+    revision: str = Field(description="Of its weights: a commit or a digest; empty if there are none of ours.")
+    operations: list[Operation] = Field(description="What its model can do.")
+    ready: bool = Field(description="A request would be answered now.")
+    replicas: ReplicaCounts | None = Field(description="null: its engine runs elsewhere.")
+
+
+class Status(BaseModel):
+    object: Literal["status"] = "status"
+    version: str
+    started_at: datetime = Field(description="When the gateway replica that answers was started.")
+    deployments: list[DeploymentStatus]
+
+
+@router.get("", summary="What runs")
+async def status(caller: SignedIn, gateway: Gateway) -> Status:
+    """For everybody with a key or a token: the deployments that it may call."""
+    deployments = gateway.catalog.open_to(caller)
+    replicas, ready = await asyncio.gather(
+        gateway.fleet.replicas(), asyncio.gather(*(deployment.engine.ready() for deployment in deployments))
+    )
+    return Status(
+        version=__version__,
+        started_at=datetime.fromtimestamp(gateway.catalog.created, UTC),
+        deployments=[
+            _card(deployment, is_ready, replicas.get(deployment.name))
+            for deployment, is_ready in zip(deployments, ready, strict=True)
+        ],
+    )
+
+
+def _card(deployment: Deployment, ready: bool, replicas: Replicas | None) -> DeploymentStatus:
+    return DeploymentStatus(
+        name=deployment.name,
+        notice=deployment.notice,
+        revision=deployment.revision,
+        operations=sorted(deployment.operations),
+        ready=ready,
+        replicas=replicas
+        and ReplicaCounts(running=replicas.running, starting=replicas.starting, stopping=replicas.stopping),
+    )
