@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from loadtests.durations import Seconds
 from loadtests.traces import Call
 
 
@@ -82,7 +83,7 @@ class OnOff:
 
     quiet: float
     burst: float
-    dwell: tuple[float, float] = (20.0, 4.0)
+    dwell: tuple[Seconds, Seconds] = (20.0, 4.0)
     steady = True
 
     @property
@@ -158,7 +159,7 @@ class Day:
 
     low: float
     high: float
-    period: float | None = None
+    period: Seconds | None = None
     steady = False
 
     def arrivals(self, window: Window, rng: Random) -> Iterator[Arrival]:
@@ -225,7 +226,7 @@ class Closed:
     """
 
     users: float
-    think: float = 5.0
+    think: Seconds = 5.0
     steady = True
 
     def arrivals(self, window: Window, rng: Random) -> Iterator[Arrival]:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import gevent
 import gevent.socket
@@ -174,10 +174,10 @@ def retry_after_of(response: Any) -> float | None:
     return None
 
 
-def _narrow_socket(family: int, kind: int, protocol: int) -> gevent.socket.socket:
-    narrow = gevent.socket.socket(family, kind, protocol)
+def _narrow_socket(family: int, socktype: int, protocol: int) -> gevent.socket.socket:
+    narrow = gevent.socket.socket(family, socktype, protocol)
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BUFFER)
-    return cast(gevent.socket.socket, narrow)
+    return narrow
 
 
 def clock(zero: float) -> Callable[[], float]:

@@ -74,7 +74,11 @@ class Driver:
         """Whether a request of the measured window may still come or is still open."""
         if self.over:
             return False
-        return self._now() < self.window.end or self._jobs > 0 or any(due in self.window for _, _, _, due in self._open.values())
+        return (
+            self._now() < self.window.end
+            or self._jobs > 0
+            or any(due in self.window for _, _, _, due in self._open.values())
+        )
 
     def _schedule(self) -> None:
         for arrival, flow in heapq.merge(*(self._arrivals(flow) for flow in self.scenario.flows), key=_when):

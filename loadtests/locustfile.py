@@ -34,7 +34,7 @@ class Share(User):
 
     @task
     def drive(self) -> None:
-        run: Run = self.environment.loadtests_run  # type: ignore[attr-defined]
+        run: Run = self.environment.loadtests_run
         run.drive(self.environment)
 
 
@@ -58,9 +58,7 @@ class Run:
             gevent.sleep(3600)
         self._taken = True
         order, runner = self._order, environment.runner
-        driver = Driver(
-            Plan.unpacked(order["plan"]), keys_in(), order["index"], order["workers"], order["begin"]
-        )
+        driver = Driver(Plan.unpacked(order["plan"]), keys_in(), order["index"], order["workers"], order["begin"])
 
         def send(done: bool) -> None:
             assert runner is not None
@@ -84,7 +82,8 @@ class Run:
     def lead(self, environment: Environment) -> None:
         """On the master: hand out, watch, write what was measured, quit."""
         options, runner = environment.parsed_options, environment.runner
-        assert options is not None and runner is not None
+        assert options is not None
+        assert runner is not None
         plan = Plan.unpacked(json.loads(Path(options.plan).read_text()))
         scenario = plan.resolved()
         workers = sorted(client.id for client in runner.clients.all) if isinstance(runner, MasterRunner) else ["local"]
@@ -108,13 +107,13 @@ class Run:
         runner.quit()
 
 
-@events.init_command_line_parser.add_listener
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--plan", default="", help="JSON file with the plan; what is measured is written beside it")
     parser.add_argument("--metrics-url", default="", help="Prometheus page of the server, for its side of the picture")
 
 
-@events.init.add_listener
+@events.init.add_listener  # type: ignore[untyped-decorator]
 def prepare(environment: Environment, **_: Any) -> None:
     run, runner = Run(), environment.runner
     environment.loadtests_run = run  # type: ignore[attr-defined]
@@ -124,6 +123,7 @@ def prepare(environment: Environment, **_: Any) -> None:
         messages["plan"] = run.accept
     if not isinstance(runner, WorkerRunner):
         messages["measured"] = run.collect
-        environment.events.spawning_complete.add_listener(lambda **_: gevent.spawn(run.lead, environment))
+        ready = environment.events.spawning_complete
+        ready.add_listener(lambda **_: gevent.spawn(run.lead, environment))  # type: ignore[no-untyped-call]
     for name, listener in messages.items():
         runner.register_message(name, listener)

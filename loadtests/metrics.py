@@ -29,7 +29,7 @@ Kind = Literal[
 WHOLE: frozenset[Kind] = frozenset({"ok"})
 
 DEFINITIONS = {
-    "intended": "when the schedule wanted the request to be sent. Every latency counts from here, so a late client shows",
+    "intended": "when the schedule wanted it sent. Every latency counts from here, so a late client shows in it",
     "TTFT": "intended until the first event with text (content, reasoning or a tool's arguments; a role is none)",
     "ITL": "gaps between events with text. Below 0.9 events a token these are gaps between events, not tokens",
     "TPOT": "(end - first text) / (answer tokens - 1); tokens as the server's usage counts them; none for one token",

@@ -21,7 +21,7 @@ KEYS = "LOADTESTS_KEYS"
 
 @dataclass(frozen=True)
 class Server:
-    """What the probe found. forced: the server takes min_tokens and ignore_eos, so answers have the length asked for."""
+    """What the probe found. forced: it takes min_tokens and ignore_eos, so answers have the length asked for."""
 
     url: str
     model: str

@@ -6,8 +6,10 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from random import Random
 from typing import Any
 
+from loadtests.notes import Notes
 from loadtests.plan import Server
 
 WORDS = 60
@@ -37,16 +39,11 @@ def probe(url: str, key: str, model: str | None = None, context: int | None = No
         raise ProbeError(f"{base} answered a small request to {model!r} with {status}{_why(answer)}")
     tokens = (answer.get("usage") or {}).get("prompt_tokens") or WORDS
     found = context or card.get("max_model_len") or _context(base, key, model, wait_s) or DEFAULT_CONTEXT
-    # `word` is in every vocabulary; clinical text needs more tokens a word. The template's tokens are in it, too.
     return Server(base, model, int(found), _tokens_per_word(base, key, model, wait_s) or tokens / WORDS, forced)
 
 
 def _tokens_per_word(base: str, key: str, model: str, wait_s: float) -> float | None:
     """Of the text that the runs send: the difference of two lengths, so that a template does not count."""
-    from random import Random
-
-    from loadtests.notes import Notes
-
     notes, counts = Notes("probe", 1.0), []
     for words in (40, 140):
         message = {"role": "user", "content": notes.text(words, Random(1), nonce=False)}
@@ -58,7 +55,7 @@ def _tokens_per_word(base: str, key: str, model: str, wait_s: float) -> float | 
 
 
 def _context(base: str, key: str, model: str, wait_s: float) -> int | None:
-    """The context's length, from the refusal of a prompt that is too long for it: all servers say it in one sentence."""
+    """The context's length, from how a prompt that is too long is refused: all servers say it in one sentence."""
     body = {"model": model, "messages": [{"role": "user", "content": "word " * 300_000}], "max_tokens": 1}
     status, answer = _post(base, key, body, wait_s)
     found = re.search(r"maximum context length is (\d+)", json.dumps(answer)) if status == 400 else None
@@ -90,7 +87,9 @@ def _asked(base: str, path: str, key: str, body: bytes | None, wait_s: float) ->
     except urllib.error.HTTPError as error:
         return error.code, _json(error.read())
     except (OSError, ValueError) as error:
-        raise ProbeError(f"nothing answers at {base}: {getattr(error, 'reason', error)}. `make serve` starts one") from error
+        raise ProbeError(
+            f"nothing answers at {base}: {getattr(error, 'reason', error)}. `make serve` starts one"
+        ) from error
 
 
 def _json(content: bytes) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Fleet:
-    """How many load generators. remote: so many workers on other machines, which `python -m loadtests worker` starts."""
+    """How many load generators: here, or `remote` on other machines (`python -m loadtests worker` starts them)."""
 
     processes: int = 1
     remote: int = 0
@@ -39,7 +39,8 @@ class Fleet:
         where = ["--master-bind-port", str(self.port)]
         if self.remote:
             return ["--master", "--expect-workers", str(self.remote), *where]
-        return ["--processes", str(self.processes), "--master-bind-host", "127.0.0.1", *where, "--master-port", str(self.port)]  # fmt: skip
+        here = ["--processes", str(self.processes), "--master-bind-host", "127.0.0.1"]
+        return [*here, *where, "--master-port", str(self.port)]
 
 
 def run(plan: Plan, keys: Mapping[str, str], fleet: Fleet, folder: Path, metrics_url: str = "") -> Measured:

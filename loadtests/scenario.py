@@ -5,7 +5,6 @@ Times are written `500ms`, `2s`, `2m`, or as seconds. A mistyped name is refused
 
 import dataclasses
 import difflib
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -17,11 +16,11 @@ import yaml
 
 from loadtests import arrivals, traces, workloads
 from loadtests.arrivals import Pattern, Window
+from loadtests.durations import Seconds, seconds
 from loadtests.metrics import WHOLE, Kind
 from loadtests.workloads import Workload
 
 FOLDER = Path(__file__).parent / "scenarios"
-Seconds = typing.NewType("Seconds", float)
 
 
 class ScenarioError(Exception):
@@ -63,10 +62,10 @@ class Client:
     """
 
     retry: Literal["never", "honour", "ignore"] = "never"
-    patience: Seconds = Seconds(60.0)
+    patience: Seconds = 60.0
     leave_after: int | None = None
-    pause: Seconds = Seconds(0.0)
-    timeout: Seconds = Seconds(120.0)
+    pause: Seconds = 0.0
+    timeout: Seconds = 120.0
     tier: Literal["flex", "priority"] | None = None
 
 
@@ -94,9 +93,9 @@ class Scenario:
     question: str
     flows: tuple[Flow, ...]
     needs: str = ""
-    warm_up: Seconds = Seconds(10.0)
-    measure: Seconds = Seconds(60.0)
-    drain: Seconds = Seconds(30.0)
+    warm_up: Seconds = 10.0
+    measure: Seconds = 60.0
+    drain: Seconds = 30.0
 
     @property
     def window(self) -> Window:
@@ -196,7 +195,7 @@ def _made(type_: type, fields: Mapping[str, Any], where: str) -> Any:
     for name in fields:
         if name not in known:
             raise ScenarioError(f"{where}: unknown field {name!r}{_nearest(name, known)}")
-    hints = typing.get_type_hints(type_)
+    hints = typing.get_type_hints(type_, include_extras=True)
     try:
         return type_(**{name: _value(hints[name], value) for name, value in fields.items()})
     except (TypeError, ValueError) as error:
@@ -207,12 +206,12 @@ def _value(hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return None if value is None else _value(next(t for t in typing.get_args(hint) if t is not type(None)), value)
     origin = typing.get_origin(hint)
-    if hint is Seconds:
+    if hint == Seconds:
         return seconds(value)
     if origin is Literal and value not in typing.get_args(hint):
         raise ValueError(f"{value!r} is none of {', '.join(map(str, typing.get_args(hint)))}")
     if origin is tuple:
-        return tuple(value)
+        return tuple(_value(typing.get_args(hint)[0], one) for one in value)
     if origin is frozenset:
         kinds = frozenset(value)
         if unknown := kinds - set(typing.get_args(Kind)):
@@ -221,17 +220,6 @@ def _value(hint: Any, value: Any) -> Any:
     if hint in (float, int) and not (isinstance(value, int | float) and not isinstance(value, bool)):
         raise ValueError(f"{value!r} is no number")
     return value
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-
-
-def seconds(value: float | str) -> float:
-    """`500ms`, `2s`, `2m`, `1h` or a number of seconds. Raises ValueError."""
-    found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|m|h|)\s*", str(value))
-    if not found:
-        raise ValueError(f"{value!r} is no time; write 500ms, 2s or 2m")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def _nearest(name: str, known: Any) -> str:

@@ -1,7 +1,7 @@
 """Writes synthetic.csv: five minutes of made-up traffic, so that `trace` runs without a download.
 
-Gamma gaps (CV 2), log-normal prompts with a long tail, exponential answers, and no relation between the two, as in public
-traces of chat services. It is an example of the format, not evidence about anyone's load.
+Gamma gaps (CV 2), log-normal prompts with a long tail, exponential answers, and no relation between the two, as in
+public traces of chat services. It is an example of the format, not evidence about anyone's load.
 """
 
 import csv
