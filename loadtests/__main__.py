@@ -10,6 +10,7 @@ Exit status: 0 objective met, 2 missed, 3 the run is invalid (the client was the
 """
 
 import argparse
+import dataclasses
 import os
 import secrets
 import sys
@@ -123,12 +124,12 @@ def _read(path: Path, *, required: bool) -> str:
 
 def plan(options: argparse.Namespace, name: str, given: dict[str, str]) -> Plan:
     """What is to be run, with what the server says about itself. Raises what makes a run impossible."""
-    trace = str(options.trace.resolve()) if options.trace else None
     overrides = Overrides(
         rate=options.rate, scale=options.scale, measure=options.measure, warm_up=options.warm_up, drain=options.drain,
-        ttft=options.ttft, tpot=options.tpot, attainment=options.attainment, trace=trace, time_scale=options.time_scale,
+        ttft=options.ttft, tpot=options.tpot, attainment=options.attainment, time_scale=options.time_scale,
     )  # fmt: skip
-    whole = overrides.of(scenario.load(name, trace=options.trace))  # its mistakes come before the server's
+    tree = scenario.load(name, options.trace)
+    whole = overrides.of(scenario.parse(tree))  # its mistakes come before the server's
     if missing := whole.keys - {key for key, value in given.items() if value} - {"default"}:
         wanted = " ".join(f"--tenant-key {key}=FILE" for key in sorted(missing))
         raise UsageError(f"{whole.name} needs {wanted}. {whole.needs}")
@@ -138,8 +139,7 @@ def plan(options: argparse.Namespace, name: str, given: dict[str, str]) -> Plan:
         server = Server(options.url, options.model, options.context, 1.3, forced=False)
     else:
         server = probe.probe(options.url, given["default"], options.model, options.context)
-    path = str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name
-    return Plan(path, server, options.seed or secrets.token_hex(4), overrides)
+    return Plan(tree, server, options.seed or secrets.token_hex(4), overrides)
 
 
 def one(
@@ -203,9 +203,9 @@ def find_capacity(options: argparse.Namespace, say: Console) -> int:
     fleet, tried = Fleet(options.processes, options.workers, options.port), []
 
     def meets(rate: float) -> bool | None:
-        overrides = Overrides(**{**vars(made.overrides), "rate": rate, "scale": 1.0})
+        overrides = dataclasses.replace(made.overrides, rate=rate, scale=1.0)
         name = f"{rate:.3g}"
-        this = Plan(made.scenario, made.server, secrets.token_hex(4), overrides)
+        this = dataclasses.replace(made, seed=secrets.token_hex(4), overrides=overrides)
         _, result = one(this, given, fleet, folder / name, options.metrics_url)
         tried.append({"rate": rate, "verdict": result["verdict"], "figures": result["flows"][0], "folder": name})
         print(result["line"], file=sys.stderr)
@@ -241,7 +241,7 @@ def show(say: Console) -> int:
     table.add_column("scenario", no_wrap=True)
     table.add_column("the question it answers")
     for name in scenario.names():
-        table.add_row(name, scenario.load(name).question)
+        table.add_row(name, scenario.load(name)["question"])
     say.print(table)
     say.print("\nRun one: python -m loadtests NAME [--url URL --key-file FILE]. What each means: loadtests/README.md")
     return 0

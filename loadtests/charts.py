@@ -77,7 +77,7 @@ def offered_and_good(scenario: Scenario, measured: Measured) -> str:
     width = slices[1][0] - slices[0][0]
     offered = [(at - width / 2, len(rows) / width) for at, rows in slices]
     good = [(at - width / 2, sum(row.good for row in rows) / width) for at, rows in slices]
-    lines = [Line("offered", offered, 0, "step wide"), Line("of these good", good, 2, "step")]
+    lines = [Line("offered", offered, 0, "step thick"), Line("of these good", good, 2, "step")]
     y = Axis("requests a second", 0)
     return chart("Offered and good, by intended time", SECONDS, y, lines, _window(scenario))
 

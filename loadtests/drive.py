@@ -58,7 +58,10 @@ class Driver:
         gc.collect()
         gc.freeze()  # what is here stays: collections then look at the run's own garbage only
         watch = gevent.spawn(self._watch)
-        self._schedule()
+        try:
+            self._schedule()
+        except Exception as error:  # the master is told, and ends the run
+            self.failure, self.over = repr(error), True
         while self._measuring and self._now() < self.window.until:
             gevent.sleep(0.05)
         self.over = True

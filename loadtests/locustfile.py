@@ -79,6 +79,16 @@ class Run:
         if self.measured:
             self.measured.take(msg.data)
 
+    def begin(self, environment: Environment) -> None:
+        """On the master, once every worker is there. A mistake here ends the run, where Locust would wait for ever."""
+
+        def give_up(_: gevent.Greenlet) -> None:
+            environment.process_exit_code = 1
+            if environment.runner is not None:
+                environment.runner.quit()
+
+        gevent.spawn(self.lead, environment).link_exception(give_up)
+
     def lead(self, environment: Environment) -> None:
         """On the master: hand out, watch, write what was measured, quit."""
         options, runner = environment.parsed_options, environment.runner
@@ -124,6 +134,6 @@ def prepare(environment: Environment, **_: Any) -> None:
     if not isinstance(runner, WorkerRunner):
         messages["measured"] = run.collect
         ready = environment.events.spawning_complete
-        ready.add_listener(lambda **_: gevent.spawn(run.lead, environment))  # type: ignore[no-untyped-call]
+        ready.add_listener(lambda **_: run.begin(environment))  # type: ignore[no-untyped-call]
     for name, listener in messages.items():
         runner.register_message(name, listener)

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,12 +40,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Plan:
-    """overrides: what of the scenario is other than in its file, as the command line said it.
-
-    most_in_flight: of one worker; above it a request is counted as dropped and not sent.
+    """scenario: as `scenario.load` gives it, trace and all, so that a worker elsewhere needs no file. overrides: what
+    is other than there, as the command line said. most_in_flight: of one worker; what is above it is dropped, unsent.
     """
 
-    scenario: str
+    scenario: Mapping[str, Any]
     server: Server
     seed: str
     overrides: "Overrides"
@@ -54,10 +52,10 @@ class Plan:
 
     def resolved(self) -> Scenario:
         """The scenario as it is run here: with the overrides, and lengths that fit the model."""
-        return fitted(self.overrides.of(scenario.load(self.scenario, trace=self.overrides.trace_file)), self.server)
+        return fitted(self.overrides.of(scenario.parse(self.scenario)), self.server)
 
     def packed(self) -> dict[str, Any]:
-        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+        return dataclasses.asdict(self)
 
     @classmethod
     def unpacked(cls, data: Mapping[str, Any]) -> "Plan":
@@ -77,12 +75,7 @@ class Overrides:
     ttft: float | None = None
     tpot: float | None = None
     attainment: float | None = None
-    trace: str | None = None
     time_scale: float | None = None
-
-    @property
-    def trace_file(self) -> Path | None:
-        return Path(self.trace) if self.trace else None
 
     def of(self, whole: Scenario) -> Scenario:
         """Raises ScenarioError when a rate is asked of flows that have none."""

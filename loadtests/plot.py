@@ -13,7 +13,7 @@ COLOURS = 6
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. colour: of the style sheet. style: `line`, `step`, `step wide`, `dashed`, `dots` on a line."""
+    """One curve. colour: of the style sheet. style: `line`, `step`, `step thick`, `dashed`, `dots` on a line."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -79,9 +79,12 @@ def _scale(axis: Axis, values: Sequence[float], begin: float, end: float) -> _Sc
     low = axis.low if axis.low is not None else min(values)
     high = axis.high if axis.high is not None else max(values)
     if axis.log:
-        low = max(low, 1e-6)
+        rounds = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5)]
+        low = max([tick for tick in rounds if tick <= low * 1.0001], default=rounds[0])
+        if axis.high is None:
+            high = min([tick for tick in rounds if tick >= high * 0.9999], default=rounds[-1])
         high = max(high, low * 1.5)
-        ticks = [m * 10.0**e for e in range(-6, 7) for m in (1, 2, 5) if low <= m * 10.0**e <= high * 1.0001]
+        ticks = [tick for tick in rounds if low <= tick <= high * 1.0001]
         span = math.log(high / low)
 
         def place(value: float) -> float:

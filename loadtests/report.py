@@ -104,8 +104,8 @@ def _flows(flows: Sequence[Tree]) -> str:
             cells += [_thin(f[time], share) for share in shares]
         rows.append([*cells, _num(f["attempts_per_request"])])
     notes = (
-        '<p class="note">Times in milliseconds. Grey: fewer than ten samples lie above this percentile, so it is mostly '
-        "chance."
+        '<p class="note">Times in milliseconds. Grey: fewer than ten samples lie above this percentile, '
+        "so it is mostly chance."
     )
     frames = [f for f in flows if f["events_per_token"] is not None and f["events_per_token"] < 0.9]
     if frames:

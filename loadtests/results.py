@@ -18,6 +18,7 @@ from loadtests import slo
 from loadtests.capacity import Capacity
 from loadtests.measured import Measured
 from loadtests.metrics import TIMES, Histogram, Tally
+from loadtests.plan import Plan
 from loadtests.runs import ROOT
 from loadtests.scenario import Scenario
 from loadtests.slo import Verdict
@@ -45,7 +46,7 @@ def summary(scenario: Scenario, measured: Measured, verdict: Verdict) -> Tree:
             "loop_lag": times(slo.merged_loop_lag(measured)),
             "dropped": measured.tallies.sum().kinds["dropped"],
         },
-        "plan": measured.plan.packed(),
+        "plan": _brief(measured.plan),
         "begin": datetime.fromtimestamp(measured.begin, UTC).isoformat(timespec="seconds"),
         "machine": machine(),
     }
@@ -108,6 +109,16 @@ def _fairness(scenario: Scenario, measured: Measured) -> Tree:
     shares = {tenant: measured.tallies.sum(tenant=tenant).attainment for tenant in measured.tallies.values("tenant")}
     shares.pop("invalid", None)
     return {"attainment": {t: _plain(s) for t, s in shares.items()}, "jain": _plain(slo.jain(list(shares.values())))}
+
+
+def _brief(plan: Plan) -> Tree:
+    """The plan without a trace's thousands of calls, which measured.json has."""
+    packed = plan.packed()
+    for flow in packed["scenario"]["flows"]:
+        calls = flow.get("arrivals", {}).get("calls")
+        if calls:
+            flow["arrivals"]["calls"] = f"{len(calls)} calls"
+    return packed
 
 
 def machine() -> Tree:

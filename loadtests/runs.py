@@ -17,6 +17,8 @@ from loadtests.plan import KEYS, Plan
 ROOT = Path(__file__).resolve().parents[1]
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 TAIL_LINES = 15
+PATIENCE_S = 300.0
+"""Beyond the plan's own time: until workers are there, and until they are gone."""
 
 
 class RunError(Exception):
@@ -65,10 +67,12 @@ def run(plan: Plan, keys: Mapping[str, str], fleet: Fleet, folder: Path, metrics
             start_new_session=True,  # Ctrl-C reaches us alone, and we stop it with all its workers
         )
     try:
-        locust.wait()
-    except KeyboardInterrupt:
-        stop(locust)
-        raise
+        locust.wait(plan.resolved().window.until + PATIENCE_S)
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"Locust did not end; see {log}") from error
+    finally:
+        if locust.poll() is None:
+            stop(locust)
     if locust.returncode or not (folder / measured.FILE).exists():
         lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         raise RunError("\n".join([f"Locust ended with status {locust.returncode}; the end of {log}:", *lines]))

@@ -8,7 +8,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from loadtests import arrivals, traces, workloads
 from loadtests.arrivals import Pattern, Window
 from loadtests.durations import Seconds, seconds
 from loadtests.metrics import WHOLE, Kind
+from loadtests.traces import Call
 from loadtests.workloads import Workload
 
 FOLDER = Path(__file__).parent / "scenarios"
@@ -135,8 +136,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load(name: str, *, trace: Path | None = None) -> Scenario:
-    """A shipped scenario by name, or one in a file. trace: replayed instead of the scenario's own."""
+def load(name: str, trace: Path | None = None) -> dict[str, Any]:
+    """A shipped scenario by name, or one in a file, as plain values: with its trace, or with this one instead.
+
+    Raises ScenarioError; TraceError when the trace is none.
+    """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     try:
         tree = yaml.safe_load(path.read_text())
@@ -146,13 +150,21 @@ def load(name: str, *, trace: Path | None = None) -> Scenario:
         raise ScenarioError(f"there is no scenario {name!r}.{hint}") from error
     except yaml.YAMLError as error:
         raise ScenarioError(f"{path} is no YAML: {error}") from error
-    return parse({"name": path.stem} | tree, path.parent, trace)
+    if not isinstance(tree, dict):
+        raise ScenarioError(f"{path} is no scenario")
+    for flow in tree.get("flows") or ():
+        pattern = flow.get("arrivals") or {}
+        if pattern.get("kind") == "trace":
+            file = trace or path.parent / pattern.pop("file", "")
+            pattern.pop("file", None)
+            pattern["calls"] = [list(astuple(call)) for call in traces.read(file)]
+    return {"name": path.stem} | tree
 
 
-def parse(tree: dict[str, Any], folder: Path = FOLDER, trace: Path | None = None) -> Scenario:
+def parse(tree: Mapping[str, Any]) -> Scenario:
     """Raises ScenarioError."""
     tree = dict(tree)
-    flows = tuple(_flow(flow, folder, trace) for flow in tree.pop("flows", ()))
+    flows = tuple(_flow(flow) for flow in tree.pop("flows", ()))
     if not flows:
         raise ScenarioError("a scenario needs at least one flow")
     if len({flow.name for flow in flows}) < len(flows):
@@ -160,16 +172,12 @@ def parse(tree: dict[str, Any], folder: Path = FOLDER, trace: Path | None = None
     return typing.cast(Scenario, _made(Scenario, tree | {"flows": flows}, "the scenario"))
 
 
-def _flow(tree: dict[str, Any], folder: Path, trace: Path | None) -> Flow:
+def _flow(tree: Mapping[str, Any]) -> Flow:
     where = f"flow {tree.get('name', '?')!r}"
     tree = dict(tree)
     pattern = dict(tree.pop("arrivals", {}))
     kind = pattern.pop("kind", "poisson")
     match kind:
-        case "trace":
-            path = trace or folder / pattern.pop("file", "")
-            pattern.pop("file", None)
-            pattern["calls"] = traces.read(path)
         case "constant":
             pattern["cv"] = 0.0
         case "gamma" if "cv" not in pattern:
@@ -210,6 +218,8 @@ def _value(hint: Any, value: Any) -> Any:
         return seconds(value)
     if origin is Literal and value not in typing.get_args(hint):
         raise ValueError(f"{value!r} is none of {', '.join(map(str, typing.get_args(hint)))}")
+    if origin is tuple and typing.get_args(hint)[0] is Call:
+        return tuple(one if isinstance(one, Call) else Call(*one) for one in value)
     if origin is tuple:
         return tuple(_value(typing.get_args(hint)[0], one) for one in value)
     if origin is frozenset:
