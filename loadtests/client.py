@@ -108,10 +108,11 @@ class Caller:
 
     def _read(self, response: HTTPSocketPoolResponse, reading: Reading, client: Client) -> Kind:
         while line := response.readline(b"\n"):
+            before = reading.frames
             reading.line(line, self._now())
             if client.leave_after is not None and reading.frames >= client.leave_after:
                 return "left"  # the caller's `release` closes the connection
-            if client.pause:
+            if client.pause and reading.frames > before:
                 gevent.sleep(client.pause)
         if reading.error:
             return "error_event"

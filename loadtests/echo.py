@@ -1,6 +1,7 @@
 """Starts the product with its echo engine, whose times are set, as a process of its own: a server that is known."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,9 +21,26 @@ from loadtests.runs import ROOT, RunError
 START_TIMEOUT_S = 60.0
 
 
+@dataclass(frozen=True)
+class Echo:
+    """A server that runs. log: a line of JSON for each request, with the times on the gateway's own clock."""
+
+    url: str
+    key: str
+    log: Path
+
+    def requests(self, since: int = 0) -> list[dict[str, Any]]:
+        """The streamed answers that it logged, without the first so many lines of the log."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()[since:]]
+        return [line for line in lines if line.get("stream") and line.get("outcome") == "ok"]
+
+    def lines(self) -> int:
+        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+
 @contextlib.contextmanager
-def running(first_token: float, inter_token: float, port: int) -> Iterator[tuple[str, str]]:
-    """Its URL and a key. Times in seconds. Leaves nothing behind."""
+def running(first_token: float, inter_token: float, port: int) -> Iterator["Echo"]:
+    """Times in seconds. Leaves nothing behind."""
     with tempfile.TemporaryDirectory(prefix="clinserve-loadtests-") as folder:
         config, log = Path(folder, "echo.yaml"), Path(folder, "log")
         engine = {"kind": "echo", "first_token": first_token, "inter_token": inter_token}
@@ -40,7 +60,9 @@ def running(first_token: float, inter_token: float, port: int) -> Iterator[tuple
                 if server.poll() is not None or time.monotonic() > end:
                     raise RunError(f"the echo server did not start\n{tail(log)}")
                 time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}", Path(folder, "state", "demo.key").read_text().strip()
+            state = Path(folder, "state")
+            key = (state / "demo.key").read_text().strip()
+            yield Echo(f"http://127.0.0.1:{port}", key, state / "logs" / "requests.jsonl")
         finally:
             server.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -10,7 +10,8 @@ from loadtests.metrics import Histogram, Row, Tallies, Tally
 
 ROW = Row(
     flow="chat", label="", stage="", tenant="default", number=0, kind="ok", good=True, measured=True, status=200,
-    attempts=1, intended=10.0, sent=10.01, first=10.2, end=11.2, prompt_tokens=150, answer_tokens=11, frames=11, stall=0.1,
+    attempts=1, intended=10.0, sent=10.01, first=10.2, end=11.2, prompt_tokens=150,
+    answer_tokens=11, frames=11, stall=0.1,
 )  # fmt: skip
 
 

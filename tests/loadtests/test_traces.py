@@ -17,7 +17,8 @@ def written(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     "text",
     [
-        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.1805900,396,109\n",
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.1805900,396,109\n",
         "answer_tokens,time,prompt_tokens\n44,7,374\n109,10.5,396\n",
         "10.5,396,109\n7,374,44\n",
         "when,in,out\n100,374,44\n103.5,396,109\n",

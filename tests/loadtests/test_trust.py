@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from loadtests import echo, runs, trust
+from loadtests.echo import Echo
 from loadtests.plan import KEYS
 from loadtests.runs import Fleet
 
@@ -27,7 +28,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, str]]:
+def server() -> Iterator[Echo]:
     with echo.running(0.05, 0.005, free_port()) as found:
         yield found
 
@@ -46,18 +47,23 @@ def command(*words: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_request_of_the_schedule_is_accounted_for_whatever_the_number_of_workers(
-    server: tuple[str, str], processes: int
+    server: Echo, processes: int
 ) -> None:
-    measured = trust.measure(*server, trust.known(15, 3, warm_up=1), Fleet(processes, port=free_port()))
+    before = server.lines()
+    measured = trust.measure(server.url, server.key, trust.known(15, 3, warm_up=1), Fleet(processes, port=free_port()))
     tally = measured.tallies.sum()
     assert len(measured.workers) == processes and measured.complete
     assert tally.offered > 20 and tally.kinds["ok"] == tally.offered
     assert tally.frames_per_token == pytest.approx(1.0)
     assert any(not row.measured for row in measured.rows)
+    answered = [row for row in measured.rows if row.kind == "ok"]  # the last ones were cut when the window had ended
+    logged = server.requests(before)
+    assert len(logged) == len(answered)
+    assert sum(line["completion_tokens"] for line in logged) == sum(row.answer_tokens for row in answered)
 
 
-def test_the_command_opens_with_its_verdict_and_leaves_a_report(server: tuple[str, str], tmp_path: Path) -> None:
-    url, key = server
+def test_the_command_opens_with_its_verdict_and_leaves_a_report(server: Echo, tmp_path: Path) -> None:
+    url, key = server.url, server.key
     (tmp_path / "key").write_text(key)
     times = ("--measure", "2s", "--warm-up", "0.5s", "--rate", "20", "--ttft", "5s", "--port", str(free_port()))
     done = command("chat", "--url", url, "--key-file", str(tmp_path / "key"), "--out", str(tmp_path), *times)
@@ -85,9 +91,9 @@ def test_what_cannot_be_run_is_a_harness_error_in_words(words: tuple[str, ...], 
     assert done.returncode == 4 and told in done.stdout and "Traceback" not in done.stderr
 
 
-def test_a_wrong_key_is_said_so(server: tuple[str, str], tmp_path: Path) -> None:
+def test_a_wrong_key_is_said_so(server: Echo, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("csk_wrong")
-    done = command("chat", "--url", server[0], "--key-file", str(tmp_path / "key"))
+    done = command("chat", "--url", server.url, "--key-file", str(tmp_path / "key"))
     assert done.returncode == 4 and "does not know this key" in done.stdout
 
 
