@@ -225,15 +225,19 @@ def told(whole: Scenario, found: capacity.Capacity) -> tuple[str, int]:
     """A search's outcome in one line, and its exit status."""
     flow = whole.flows[0]
     wanted = f"{flow.objective.attainment:.1%} with {flow.objective}"
-    if not found.reliable:
-        return (
-            f"INVALID  {whole.name}: the client was the bottleneck above {found.highest:.3g}/s; use more --processes",
-            INVALID,
-        )
     if not found.highest:
-        return f"MISSED  {whole.name}: no rate down to {found.lowest_missed:.3g}/s met {wanted}", MISSED
-    above = f"; {found.lowest_missed:.3g}/s missed" if found.lowest_missed else "; none that was tried missed"
-    return f"MET  {whole.name}: {found.highest:.3g} requests a second met {wanted}{above}", MET
+        met = f"no rate down to {found.bound:.3g}/s met {wanted}"
+        status = MISSED if found.reliable else INVALID
+    else:
+        met = f"{found.highest:.3g} requests a second met {wanted}"
+        status = MET if found.reliable else INVALID
+        if found.bound is None:
+            met += "; none that was tried missed"
+        elif found.reliable:
+            met += f"; {found.bound:.3g}/s missed"
+    if not found.reliable:
+        met += f"; at {found.bound:.3g}/s the client was the bottleneck: use more --processes, or another machine"
+    return f"{slo.WORDS[status]}  {whole.name}  {met}", status
 
 
 def show(say: Console) -> int:

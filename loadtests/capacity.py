@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Capacity:
-    """highest: a rate that met the objective, 0 when none did. lowest_missed: one that did not; None when none did not.
+    """highest: a rate that met the objective, 0 when none did. bound: the lowest that did not; None when all did.
 
-    reliable: False when the client gave up before the server did; then the truth is at or above `highest`.
+    reliable: False when the run at the bound was invalid, for the client was its bottleneck; then the server may carry
+    more than `highest`.
     """
 
     highest: float
-    lowest_missed: float | None
+    bound: float | None
     reliable: bool = True
 
 
@@ -21,21 +22,17 @@ def search(meets: Callable[[float], bool | None], first: float, *, precision: fl
 
     meets: True met, False missed, None the run was invalid. most: how many rates are tried at most.
     """
-    low, high, rate = 0.0, None, first
+    found, rate = Capacity(0.0, None), first
     for _ in range(most):
         met = meets(rate)
-        if met is None:
-            return Capacity(low, high, reliable=False)
-        if met:
-            low = max(low, rate)
-        else:
-            high = rate if high is None else min(high, rate)
-        if high is not None and low and high <= low * (1 + precision):
-            break
+        found = Capacity(rate, found.bound, found.reliable) if met else Capacity(found.highest, rate, met is not None)
+        low, high = found.highest, found.bound
         if high is None:
             rate *= 2
         elif not low:
             rate /= 2
+        elif high <= low * (1 + precision):
+            break
         else:
             rate = (low * high) ** 0.5
-    return Capacity(low, high)
+    return found

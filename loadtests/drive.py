@@ -94,6 +94,7 @@ class Driver:
             if not self._measuring:
                 return
             self._sessions.spawn(self._session, flow, arrival, script, ask, body).link_exception(self._fail)
+            gevent.sleep(0)  # else, once behind, nothing would be sent until the schedule had caught up
 
     def _fail(self, session: gevent.Greenlet) -> None:
         self.failure = self.failure or repr(session.exception)

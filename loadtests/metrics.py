@@ -79,13 +79,6 @@ class Histogram:
                 return min(self.most, max(self.least, self._middle(bucket)))
         return math.nan
 
-    def below(self, value: float) -> float:
-        """Share of values in buckets up to this value's."""
-        if not self.counts:
-            return math.nan
-        limit = self._bucket(value)
-        return sum(n for bucket, n in self.counts.items() if bucket <= limit) / self.count
-
     def curve(self) -> list[tuple[float, float]]:
         """The cumulative distribution: (value, share of values up to it)."""
         seen, points = 0, []

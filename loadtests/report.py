@@ -43,10 +43,10 @@ def capacity_page(scenario: Scenario, line: str, verdict: str, tried: Sequence[M
         rates = [_num(f["goodput_per_s"]), *times, _num(f["tokens_per_s"])]
         rows.append([f"{one['rate']:.3g}", one["verdict"], _share(f["attainment"]), *rates, link])
     head = ["rate, 1/s", "verdict", "good", "goodput, 1/s", "TTFT p50", "p99", "TPOT p50", "p99", "tokens/s", ""]
-    question = f"At which rate does <b>{escape(scenario.name)}</b> no longer meet {escape(str(flow.objective))}?"
+    question = f"Up to which rate does {scenario.name} meet {flow.objective}?"
     body = [
-        f'<header class="{verdict.lower()}"><p class="verdict">{verdict}</p><h1>{escape(line)}</h1>'
-        f"<p>{question}</p></header>",
+        f'<header class="{verdict.lower()}"><p class="verdict">{verdict}</p><h1>{escape(question)}</h1>'
+        f"<p>{escape(line.split('  ', 2)[2])}</p></header>",
         f'<section class="charts">{"".join(pictures)}</section>',
         _section("Every rate that was tried", _table(head, rows)),
         _section("Words", _words()),

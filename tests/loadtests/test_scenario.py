@@ -1,6 +1,7 @@
 """Scenarios: every shipped one is sound, mistakes are named, and a plan travels whole."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,11 @@ def test_a_key_is_nowhere_in_a_plan() -> None:
 )  # fmt: skip
 def test_good_is_whole_and_within_every_limit(kind: Any, ttft: float | None, tpot: float | None, good: bool) -> None:
     assert Objective(ttft=0.5, tpot=0.05).met_by(kind, ttft, tpot, 1.0) is good
+
+
+def test_load_tests_are_a_black_box() -> None:
+    folder = Path(scenario.__file__).parent
+    sources = {path.name: path.read_text() for path in folder.rglob("*.py")}
+    assert [
+        name for name, source in sources.items() if re.search(r"^\s*(from|import) serving", source, re.MULTILINE)
+    ] == []

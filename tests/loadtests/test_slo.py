@@ -110,9 +110,18 @@ def test_fairness_is_one_when_all_are_alike_and_one_over_n_when_one_has_all() ->
 @pytest.mark.parametrize("true", [0.3, 4.0, 7.3, 100.0])
 def test_the_search_ends_within_its_precision_of_the_true_capacity(true: float) -> None:
     found = capacity.search(lambda rate: rate <= true, 4.0, precision=0.1, most=30)
-    assert found.highest <= true <= (found.lowest_missed or 0) <= found.highest * 1.1
+    assert found.highest <= true <= (found.bound or 0) <= found.highest * 1.1
 
 
-def test_a_search_that_meets_nothing_says_so_and_one_whose_client_gives_up_is_not_reliable() -> None:
+def test_a_search_that_meets_nothing_says_how_far_down_it_looked() -> None:
     assert capacity.search(lambda _: False, 4.0, most=5) == Capacity(0.0, 0.25)
-    assert capacity.search(lambda rate: True if rate < 10 else None, 4.0) == Capacity(8.0, None, reliable=False)
+
+
+def test_a_search_that_the_client_ends_is_not_reliable_and_goes_on_below() -> None:
+    found = capacity.search(lambda rate: True if rate < 10 else None, 16.0)
+    assert 9 < found.highest < 10 <= (found.bound or 0) < 11 and not found.reliable
+
+
+def test_a_search_is_reliable_when_the_nearest_bound_is_the_servers() -> None:
+    found = capacity.search(lambda rate: True if rate < 5 else False if rate < 10 else None, 16.0)
+    assert 4.5 < found.highest < 5 and found.reliable
