@@ -34,7 +34,7 @@ GROWS = "in-flight does not grow"
 @dataclass(frozen=True)
 class Check:
     """One condition. subject: the flow, or `client`. kind: what it means when it does not hold: the objective was
-    missed; the client may be to blame for what was missed; or nothing can be said.
+    missed; the client may be to blame for what was missed; or nothing can be said. timed: a late client can cause it.
     """
 
     subject: str
@@ -42,6 +42,7 @@ class Check:
     holds: bool
     seen: str
     kind: Literal["objective", "doubt", "validity"]
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class Verdict:
 
     @property
     def invalid(self) -> list[Check]:
-        """What voids the run. Doubts do when something was missed."""
-        kinds = ("validity", "doubt") if self.missed else ("validity",)
+        """What voids the run. Doubts do when all that was missed may have been missed by the client."""
+        blamed = self.missed and all(check.timed for check in self.missed)
+        kinds = ("validity", "doubt") if blamed else ("validity",)
         return [check for check in self.checks if check.kind in kinds and not check.holds]
 
     @property
@@ -93,11 +95,14 @@ def _of_flow(flow: Flow, tally: Tally, rows: Sequence[Row], scenario: Scenario) 
     if flow.judged:
         wanted, seen = flow.objective.attainment, tally.attainment
         told = f"{seen:.2%} of {tally.offered:,}"
-        checks.append(Check(flow.name, f"{wanted:.1%} {flow.objective}", seen >= wanted, told, "objective"))
+        # Answers that were refused or broken are not the client's doing, however late it is.
+        answered = sum(count for kind, count in tally.kinds.items() if kind in flow.objective.accepts)
+        timed = answered / tally.offered >= wanted
+        checks.append(Check(flow.name, f"{wanted:.1%} {flow.objective}", seen >= wanted, told, "objective", timed))
         if flow.arrivals.steady:
             growth = falling_behind(rows, scenario.window.start, scenario.window.end)
             told = "steady" if growth is None else f"grew by {growth:.0f} over the window"
-            checks.append(Check(flow.name, GROWS, growth is None, told, "objective"))
+            checks.append(Check(flow.name, GROWS, growth is None, told, "objective", timed=True))
     return checks
 
 
@@ -186,7 +191,7 @@ def line(scenario: Scenario, measured: Measured, verdict: Verdict) -> str:
         told.append(f"TTFT of {judged[0].name} p50 {_ms(first.percentile(0.5))}, p99 {_ms(first.percentile(0.99))}")
     why = verdict.invalid or [check for check in verdict.missed if check.what == GROWS]
     reasons = "".join(f"; {check.subject}: wanted {check.what}, was {check.seen}" for check in why)
-    if verdict.doubts and not verdict.invalid:
+    if verdict.doubts and not verdict.invalid and not verdict.missed:
         reasons += f"; in spite of a late client ({verdict.doubts[0].what}: {verdict.doubts[0].seen})"
     return f"{verdict.word}  {scenario.name}  {'; '.join(told)}{reasons}"
 

@@ -73,6 +73,11 @@ def test_a_miss_with_a_client_at_its_limit_is_invalid(how: dict[str, float]) -> 
     assert judged(run_of(steady(ttft=0.6))).word == "MISSED"
 
 
+def test_a_server_that_refuses_is_not_excused_by_a_late_client() -> None:
+    rows = [*steady(), *(row(20 + i, kind="unreachable") for i in range(30))]
+    assert judged(run_of(rows, cpu=0.95)).word == "MISSED"
+
+
 def test_a_client_so_late_that_the_load_is_another_voids_even_what_was_met() -> None:
     assert judged(run_of(steady(lag=0.3, ttft=0.4))).word == "INVALID"
 
