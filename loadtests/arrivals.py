@@ -13,6 +13,9 @@ from typing import Protocol
 from loadtests.durations import Seconds
 from loadtests.traces import Call
 
+SETTLING = "settling"
+"""The stage of what comes while a step settles; it is not measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -146,7 +149,7 @@ class Steps:
 
         for arrival in _thinned(lambda at: self.rates[int(place(at))], max(self.rates), window.until, rng):
             step, inside = divmod(place(arrival.at), 1)
-            stage = f"{self.rates[int(step)]:g}/s" if inside >= self.settle else "settling"
+            stage = f"{self.rates[int(step)]:g}/s" if inside >= self.settle else SETTLING
             yield Arrival(arrival.number, arrival.at, stage)
 
     def scaled(self, factor: float) -> "Steps":

@@ -62,7 +62,7 @@ def first_tokens_over_time(scenario: Scenario, measured: Measured) -> str:
     lines, marks = [], _window(scenario)
     judged = [flow for flow in scenario.flows if flow.judged]
     for colour, flow in enumerate(judged):
-        answered = [row for row in measured.rows if row.flow == flow.name and row.kind in ("ok", "left")]
+        answered = [row for row in measured.rows if row.flow == flow.name and row.ttft is not None]
         points = [(at, _percentiles(rows)) for at, rows in _slices(scenario, answered) if rows]
         lines.append(Line(f"{flow.name} p50", [(at, p50) for at, (p50, _) in points], colour))
         if len(judged) < 3:
@@ -114,7 +114,7 @@ def _slices(scenario: Scenario, rows: Iterable[Row]) -> list[tuple[float, list[R
 
 
 def _percentiles(rows: Sequence[Row]) -> tuple[float, float]:
-    times = sorted(1000 * row.ttft for row in rows if row.ttft is not None) or [0.0]
+    times = sorted(1000 * row.ttft for row in rows if row.ttft is not None)
     return times[len(times) // 2], times[min(len(times) - 1, int(0.95 * len(times)))]
 
 

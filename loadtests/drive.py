@@ -8,16 +8,17 @@ import gc
 import heapq
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import gevent
 from gevent.pool import Group
 
-from loadtests.arrivals import Arrival, Closed, pause, share_of
+from loadtests.arrivals import SETTLING, Arrival, Closed, pause, share_of
 from loadtests.client import Caller, Exchange, clock
 from loadtests.jobs import BatchJob
-from loadtests.metrics import Histogram, Row, Tallies
+from loadtests.metrics import Histogram, Kind, Row, Tallies
 from loadtests.notes import Notes
 from loadtests.plan import Plan
 from loadtests.scenario import Flow
@@ -45,7 +46,7 @@ class Driver:
         self._rows: list[Row] = []
         self._loop_lag = Histogram()
         self._jobs = 0
-        self._cpu = [0.0, 0.0]  # of this process, at the window's begin and end
+        self._cpu = [time.process_time()] * 2  # at the window's begin and end
         self.over = False
         self.failure = ""
 
@@ -153,24 +154,21 @@ class Driver:
         return exchange.reading.text
 
     def _record(
-        self, flow: Flow, arrival: Arrival, label: str, due: float, exchange: Exchange | None, kind: Any = "dropped"
+        self, flow: Flow, arrival: Arrival, label: str, due: float, exchange: Exchange | None, lost: Kind = "dropped"
     ) -> None:
+        """exchange: what became of it; None when nothing did, and then `lost` says why."""
         reading = exchange.reading if exchange else Reading()
-        kind = exchange.kind if exchange else kind
-        end = exchange.end if exchange else self._now()
-        ttft = None if reading.first is None else reading.first - due
-        tokens = reading.answer_tokens
-        tpot = (end - reading.first) / (tokens - 1) if reading.first is not None and tokens > 1 else None
-        good = flow.objective.met_by(kind, ttft, tpot, end - due)
         row = Row(
-            flow=flow.name, label=label, stage=arrival.stage, tenant=flow.key, number=arrival.number, kind=kind,
-            good=good, measured=due in self.window and arrival.stage != "settling",
+            flow=flow.name, label=label, stage=arrival.stage, tenant=flow.key, number=arrival.number,
+            kind=exchange.kind if exchange else lost, good=False,
+            measured=due in self.window and arrival.stage != SETTLING,
             status=exchange.status if exchange else 0, attempts=exchange.attempts if exchange else 0,
-            intended=due, sent=exchange.sent if exchange else None, first=reading.first, end=end,
-            prompt_tokens=reading.prompt_tokens, answer_tokens=tokens, frames=reading.frames,
-            stall=max(reading.gaps, default=0.0),
+            intended=due, sent=exchange.sent if exchange else None, first=reading.first,
+            end=exchange.end if exchange else self._now(), prompt_tokens=reading.prompt_tokens,
+            answer_tokens=reading.answer_tokens, frames=reading.frames, stall=max(reading.gaps, default=0.0),
         )  # fmt: skip
-        self._count(row, reading)
+        good = flow.objective.met_by(row.kind, row.ttft, row.tpot, row.e2e)
+        self._count(replace(row, good=good), reading)
 
     def _count(self, row: Row, reading: Reading) -> None:
         self._tallies.add(row, reading.gaps if row.kind in ("ok", "left") else ())

@@ -64,14 +64,16 @@ class Run:
             assert runner is not None
             runner.send_message("measured", driver.take() | {"index": order["index"], "done": done})
 
+        finished = Event()
+
         def report() -> None:
-            while True:
-                gevent.sleep(REPORT_EVERY_S)
+            while not finished.wait(REPORT_EVERY_S):
                 send(done=False)
 
         reporter = gevent.spawn(report)
         driver.run()
-        reporter.kill()
+        finished.set()
+        reporter.join()  # killed while it sends, it would take a second's rows with it
         send(done=True)
         gevent.sleep(3600)  # the master ends the run
 
