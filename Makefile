@@ -1,4 +1,5 @@
-# clinserve. `make help` lists the targets. PYTHON picks the interpreter, PORT and CONFIG what `serve` runs.
+# clinserve. `make help` lists the targets. PYTHON picks the interpreter, PORT and CONFIG what `serve` runs, SCENARIO
+# what `load` puts on it.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -6,6 +7,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 2>/dev/null || command -v python3.12 2>/dev/null || command -v python3)
 PORT ?=
 CONFIG ?= deploy/configs/demo.yaml
+SCENARIO ?= everyday
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0+cpu
@@ -14,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup setup-dev serve chat doctor check format test drill bench lock readme clean
+.PHONY: help setup setup-dev serve chat doctor check format test drill bench load lock readme clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -49,9 +51,13 @@ bench: setup-dev ## Bare vLLM against the full path, and governance on against o
 	@$(BIN)/python -m loadtests.governance
 	@$(BIN)/python -m loadtests.overhead
 
-drill: setup-dev ## What takes longer than a test may: killed batches, benchmarks, the demo model's evaluation
+load: setup-dev ## Put two minutes of load on a running `make serve`; the verdict first, then a report (SCENARIO=, PORT=, URL=)
+	@$(BIN)/python -m loadtests "$(SCENARIO)" --url "$(or $(URL),http://127.0.0.1:$(or $(PORT),8000))"
+
+drill: setup-dev ## What takes longer than a test may: killed batches, benchmarks, whether load tests can be believed, the model
 	@REFERENCE_EXAMPLES=60 $(BIN)/python -m pytest -q --timeout 1200 tests/gateway/test_reference.py
 	@$(BIN)/python -m loadtests.batches
+	@$(BIN)/python -m loadtests.trust
 	@$(BIN)/python -m loadtests.overhead
 	@$(BIN)/python deploy/demo_model/evaluate.py
 
