@@ -83,7 +83,8 @@ def document_of(app: FastAPI) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             if path.startswith("/admin/"):
-                continue  # its routes describe themselves (admin/shapes.py)
+                operation["responses"].pop("422", None)  # FastAPI's own, which we never answer
+                continue  # the rest its routes describe themselves (admin/shapes.py)
             if "health" not in operation["tags"]:
                 _complete(operation, path, method, repeatable=method == "post" and (path, method) in once)
             else:
