@@ -95,4 +95,8 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
-    return await _answer(request, InvalidRequest("The path or query is not valid."))
+    """What FastAPI does not take of a path or a query: named, as the names are ours, and not repeated."""
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    place, message = str(problem["loc"][1]), problem["msg"].removeprefix("Value error, ")
+    return await _answer(request, InvalidRequest(f"'{place}': {message}.", param=place))

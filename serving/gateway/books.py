@@ -23,7 +23,8 @@ _PARAMETERS = frozenset(
 def parameters_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """A request's parameters as far as they cannot hold text: numbers and switches, and how many tools it brought."""
     numbers = {name: body[name] for name in _PARAMETERS & body.keys() if isinstance(body[name], bool | int | float)}
-    kept: dict[str, Any] = {name: value for name, value in numbers.items() if math.isfinite(value)}  # JSON has 1e999
+    # JSON has 1e999, and integers that no float can hold.
+    kept: dict[str, Any] = {name: value for name, value in numbers.items() if -math.inf < value < math.inf}
     if tools := body.get("tools"):
         kept["tools"] = len(tools)
     kind = (body.get("response_format") or {}).get("type")

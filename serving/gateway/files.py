@@ -62,7 +62,7 @@ async def list_files(
     limit: Limit = 1000,
     after: After = None,
     order: Literal["asc", "desc"] = "desc",
-    purpose: Annotated[str | None, Query(max_length=100)] = None,
+    purpose: Annotated[str | None, Query(max_length=100, pattern="^[a-z_-]*$")] = None,
 ) -> dict[str, Any]:
     """The tenant's files, the newest first."""
     page = await gateway.files.page(caller, PageRequest(limit, after), purpose=purpose, oldest_first=order == "asc")
@@ -125,11 +125,11 @@ def shape_of(file: File) -> dict[str, Any]:
 
 def _keep(fields: dict[str, str]) -> int | None:
     """Both spellings: the SDKs write expires_after[seconds], Azure's documentation expires_after.seconds."""
+    if fields.get("expires_after[anchor]", fields.get("expires_after.anchor")) not in (None, "created_at"):
+        raise InvalidRequest("expires_after.anchor must be created_at.", param="expires_after")
     text = fields.get("expires_after[seconds]", fields.get("expires_after.seconds"))
     if text is None:
         return None
-    if fields.get("expires_after[anchor]", fields.get("expires_after.anchor")) not in (None, "created_at"):
-        raise InvalidRequest("expires_after.anchor must be created_at.", param="expires_after")
     if not text.isascii() or not text.isdigit() or len(text) > 10:
         raise InvalidRequest("expires_after.seconds must be a number of seconds.", param="expires_after")
     return int(text)

@@ -135,7 +135,7 @@ class Recorded:
     def _finish(self, record: RequestRecord, scope: Scope) -> None:
         record.duration = record.elapsed()
         route = scope.get("route")
-        record.route = getattr(route, "path", "other")
+        record.route = getattr(route, "path_format", "other")
         if record.reckoning is None:
             self._write(record)
         else:  # what it cost is still being asked of the engine

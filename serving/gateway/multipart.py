@@ -4,6 +4,7 @@ a disk of its choice.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from python_multipart.exceptions import MultipartParseError
@@ -11,6 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from serving.errors import InvalidRequest
 
+logging.getLogger("python_multipart").disabled = True  # it would write bytes of a body that is not valid
 _LONGEST_FIELD = 64 * 2**10
 _MOST_FIELDS = 64
 _LONGEST_HEADER = 8 * 2**10

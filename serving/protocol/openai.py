@@ -49,8 +49,12 @@ def _is_prompt(item: object) -> bool:
 
 
 def _is_token(item: object) -> bool:
-    return isinstance(item, int) and not isinstance(item, bool)
+    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**31
 
+
+Whole = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+"""Engines keep them in 64 bits; JSON's have no end."""
+Amount = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 _MESSAGES: dict[str, Any] = {
     "items": {
@@ -73,31 +77,31 @@ class StreamOptions(BaseModel):
 class CompletionRequestBase(BaseModel):
     """Fields that chat and text completions share. `extra="allow"` keeps unknown names for `check_names` to explain."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, allow_inf_nan=False)
 
     model: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
+    n: Amount | None = None
+    max_tokens: Amount | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: int | None = None
+    seed: Whole | None = None
     stop: str | list[str] | None = None
     logit_bias: Annotated[dict[str, float] | None, Field(max_length=1024)] = None
     response_format: dict[str, Any] | None = None
     user: str | None = None
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = None
     # vLLM's sampling extensions, for those who pass extra_body.
-    top_k: int | None = None
+    top_k: Whole | None = None
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=10)
     length_penalty: float | None = None
-    min_tokens: int | None = Field(None, ge=0)
+    min_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
     ignore_eos: bool | None = None
-    stop_token_ids: Annotated[list[int] | None, Field(max_length=64)] = None
+    stop_token_ids: Annotated[list[Whole] | None, Field(max_length=64)] = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
@@ -121,7 +125,7 @@ class ChatRequest(CompletionRequestBase):
 
     operation = "chat"
     messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=4096, json_schema_extra=_MESSAGES)]
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: Amount | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0)
     tools: list[dict[str, Any]] | None = None
@@ -140,7 +144,7 @@ class CompletionRequest(CompletionRequestBase):
 
     operation = "completions"
     prompt: Annotated[str | list[Any], BeforeValidator(_no_embeddings)]
-    max_tokens: int | None = Field(None, ge=0)
+    max_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
     suffix: str | None = None
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0)
@@ -166,7 +170,7 @@ class EmbeddingsRequest(BaseModel):
     float through to their user (azure-wire-format, rule 7).
     """
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, allow_inf_nan=False)
 
     model: str | None = None
     input: Annotated[str | list[Any], BeforeValidator(_no_embeddings)]
@@ -250,6 +254,8 @@ def _check_part(part: object, where: str) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(part, dict) or not isinstance(kind, str) or kind not in _PART_KEYS:
         raise InvalidRequest(f"{where}.type must be one of {', '.join(_PART_KEYS)}.", param=f"{where}.type")
+    if kind in ("text", "refusal") and not isinstance(part.get(kind), str):
+        raise InvalidRequest(f"{where}.{kind} must be a string.", param=f"{where}.{kind}")
     if part.keys() - _PART_KEYS[kind]:
         raise ForbiddenField(f"{where} has a field that a part of type {kind} may not have.", param=where)
     if kind.endswith("_url"):
@@ -268,12 +274,24 @@ def schemas_of(request: CompletionRequestBase) -> list[tuple[str, Any]]:
             raise InvalidRequest(
                 "response_format.type must be text, json_object or json_schema.", param="response_format"
             )
+        if kind == "json_schema" and not isinstance(request.response_format.get("json_schema"), dict):
+            raise InvalidRequest("response_format.json_schema must be an object.", param="response_format")
         found.append(("response_format", request.response_format))
+    choice = getattr(request, "tool_choice", None)
+    if isinstance(choice, dict):
+        _check_function(choice, "tool_choice", param="tool_choice")
     for index, tool in enumerate(getattr(request, "tools", None) or []):
         if tool.get("type") != "function":
             raise InvalidRequest(f"tools[{index}].type must be function.", param="tools")
+        _check_function(tool, f"tools[{index}]", param="tools")
         found.append((f"tools[{index}]", tool))
     return found
+
+
+def _check_function(named: dict[str, Any], where: str, *, param: str) -> None:
+    function = named.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise InvalidRequest(f"{where}.function must be an object with a name.", param=param)
 
 
 def depth_of(value: object) -> int:

@@ -79,6 +79,7 @@ def asked(site: OpenSite) -> Iterator[Asked]:
 
 def ask(asked: Asked, case: schemathesis.Case) -> None:
     """Every other time as it was generated; else of something that there is, and from the example of the reference."""
+    case.headers = {**(case.headers or {}), "x-patient": CANARY}
     aimed = next(asked.turns) % 2 == 0
     for name in case.path_parameters or {}:
         if aimed and name in asked.ids:
@@ -112,10 +113,13 @@ def marked(value: Any, name: str = "") -> Any:
 
 
 def ask_all(asked: Asked, operation: schemathesis.APIOperation) -> None:
-    """The same examples each time: what fails here fails again."""
+    """The same examples each time, as described and not: what fails here fails again."""
+    cases = operation.as_strategy()
+    if "parameters" in operation.definition.raw or "requestBody" in operation.definition.raw:
+        cases |= operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
 
     @hypothesis.settings(max_examples=EXAMPLES, derandomize=True, suppress_health_check=[*hypothesis.HealthCheck])
-    @hypothesis.given(case=operation.as_strategy())
+    @hypothesis.given(case=cases)
     def run(case: schemathesis.Case) -> None:
         ask(asked, case)
 
@@ -129,6 +133,18 @@ def test_what_is_described_is_what_is_answered(asked: Asked, tag: str) -> None:
     assert CANARY not in json.dumps(asked.site.log())
     assert CANARY not in httpx.get(f"{asked.url}/metrics").text
     assert any(200 in statuses for statuses in asked.statuses.values())
+
+
+async def test_what_needs_a_credential_by_the_reference_is_answered_to_nobody_without(asked: Asked) -> None:
+    ids = asked.ids | {"scope": "key", "subject": "x"}
+    count = 0
+    async with httpx.AsyncClient(base_url=asked.url, params={"api-version": "2024-10-21"}) as client:
+        for path, methods in asked.document["paths"].items():
+            for method in [method for method, operation in methods.items() if operation.get("security")]:
+                answer = await client.request(method, path.format_map(ids))
+                assert answer.status_code == 401, (method, path)
+                count += 1
+    assert count > 60
 
 
 def test_every_tag_of_the_reference_is_asked(asked: Asked) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, Field, field_validator
 
-from serving.gateway.admin.queries import AdminRoute, Moment, PageQuery
+from serving.gateway.admin.queries import Moment, PageQuery
 from serving.gateway.admin.shapes import Closed, Listing, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
@@ -18,7 +18,7 @@ from serving.tenants.callers import Role
 from serving.tenants.keys import ApiKey, KeyEnded, Secret, TooManyKeys, UnknownKey, utcnow
 from serving.tenants.registry import UnknownTenant
 
-router = APIRouter(prefix="/keys", tags=["keys"], route_class=AdminRoute)
+router = APIRouter(prefix="/keys", tags=["keys"])
 
 Names = Annotated[list[str], Field(min_length=1, max_length=100)]
 

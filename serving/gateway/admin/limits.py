@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from serving.errors import UnknownDeployment
-from serving.gateway.admin.queries import AdminRoute, PageQuery
+from serving.gateway.admin.queries import PageQuery
 from serving.gateway.admin.shapes import Closed, Listing, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
@@ -22,7 +22,7 @@ from serving.tenants.limits import Limits, Scope, Subject
 from serving.tenants.paging import LONGEST_PAGE, PageRequest
 from serving.tenants.registry import UnknownTenant
 
-router = APIRouter(prefix="/limits", tags=["limits"], route_class=AdminRoute)
+router = APIRouter(prefix="/limits", tags=["limits"])
 
 
 class LimitsBody(Closed):

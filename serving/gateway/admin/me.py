@@ -8,13 +8,12 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from serving.gateway.admin.queries import AdminRoute
 from serving.gateway.caller import SignedIn
 from serving.gateway.parts import Gateway
 from serving.tenants.callers import Role
 from serving.tenants.limits import Subject
 
-router = APIRouter(prefix="/me", tags=["me"], route_class=AdminRoute)
+router = APIRouter(prefix="/me", tags=["me"])
 
 
 class LimitsInForce(BaseModel):

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Query, Request
 from fastapi.dependencies.utils import get_flat_dependant
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BeforeValidator
 
 from serving.errors import InvalidRequest
 from serving.gateway.caller import SignedIn
 from serving.tenants.paging import LONGEST_PAGE, PageRequest
-
-
-class AdminRoute(APIRoute):
-    """A route that says which part of a path or query is wrong."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_or_name(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError as error:
-                problem = error.errors()[0]  # its place is one of our own names: others were refused before
-                place = str(problem["loc"][1])
-                message = problem["msg"].removeprefix("Value error, ")
-                raise InvalidRequest(f"'{place}': {message}.", param=place) from None
-
-        return handle_or_name
 
 
 def only_known_names(caller: SignedIn, request: Request) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Security
 from fastapi.security import HTTPBearer
 
-from serving.errors import InvalidKey, InvalidRequest, NotAllowed
+from serving.errors import BodyTooLarge, InvalidKey, InvalidRequest, NotAllowed, ServingError
 from serving.gateway.admin import audit, keys, limits, me, status, tenants, usage
 from serving.gateway.admin.queries import only_known_names
-from serving.gateway.admin.shapes import ANY_OTHER, refusals
+from serving.gateway.admin.shapes import refusals
 from serving.tenants.stores import StoreUnavailable
 
 _BEARER = HTTPBearer(
@@ -18,7 +18,7 @@ _BEARER = HTTPBearer(
 router = APIRouter(
     prefix="/admin/v1",
     dependencies=[Security(_BEARER), Depends(only_known_names)],
-    responses=refusals(InvalidRequest, InvalidKey, NotAllowed, StoreUnavailable) | ANY_OTHER,
+    responses=refusals(InvalidRequest, InvalidKey, NotAllowed, BodyTooLarge, StoreUnavailable, ServingError),
 )
 for noun in (me, status, tenants, keys, limits, usage, audit):
     router.include_router(noun.router)

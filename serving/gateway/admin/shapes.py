@@ -60,10 +60,6 @@ class Failure(BaseModel):
     error: Problem
 
 
-ANY_OTHER: dict[int | str, dict[str, Any]] = {"default": {"model": Failure, "description": "Any other failure"}}
-"""Also keeps FastAPI from describing its own 422, which we never answer."""
-
-
 def refusals(*errors: type[ServingError]) -> dict[int | str, dict[str, Any]]:
     """These errors in the reference, by status."""
     described: dict[int | str, dict[str, Any]] = {}

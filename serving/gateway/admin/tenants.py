@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from serving.gateway.admin.queries import AdminRoute, PageQuery
+from serving.gateway.admin.queries import PageQuery
 from serving.gateway.admin.shapes import Closed, Listing, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
 from serving.gateway.parts import Gateway
 from serving.tenants.registry import LONGEST_KEEP, SHORTEST_KEEP, Tenant, TenantExists, UnknownTenant
 
-router = APIRouter(prefix="/tenants", tags=["tenants"], route_class=AdminRoute)
+router = APIRouter(prefix="/tenants", tags=["tenants"])
 
 
 class NewTenant(Closed):

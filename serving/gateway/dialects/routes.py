@@ -48,7 +48,7 @@ def _mounted(tag: str, paths: Iterable[tuple[str, APIRoute]], version: object) -
 def _azure_v1() -> APIRouter:
     paths = [(f"/openai{route.path}", route) for route in _routes]
     paths += [
-        (f"/openai/v1/deployments/{{deployment}}{route.path.removeprefix('/v1')}", route)
+        (f"/openai/v1/deployments/{{deployment:path}}{route.path.removeprefix('/v1')}", route)
         for route in _routes
         if route.path in _DEPLOYED
     ]
@@ -57,7 +57,7 @@ def _azure_v1() -> APIRouter:
 
 def _azure_dated() -> APIRouter:
     paths = [
-        (f"/openai/deployments/{{deployment}}{route.path.removeprefix('/v1')}", route)
+        (f"/openai/deployments/{{deployment:path}}{route.path.removeprefix('/v1')}", route)
         for route in _routes
         if route.path in _DEPLOYED or (route.path == "/v1/batches" and "POST" in (route.methods or ()))
     ]

@@ -79,11 +79,12 @@ def document_of(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
     )
-    once = {(route.path, method.lower()) for route in _once_routes(app) for method in route.methods or ()}
+    once = {(route.path_format, method.lower()) for route in _once_routes(app) for method in route.methods or ()}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             if path.startswith("/admin/"):
-                continue  # its routes describe themselves (admin/shapes.py)
+                operation["responses"].pop("422", None)  # FastAPI's own, which we never answer
+                continue  # the rest its routes describe themselves (admin/shapes.py)
             if "health" not in operation["tags"]:
                 _complete(operation, path, method, repeatable=method == "post" and (path, method) in once)
             else:
@@ -115,8 +116,8 @@ def _complete(operation: Operation, path: str, method: str, *, repeatable: bool)
         content.pop("application/json", None)
         content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     if method == "post" and noun in _STREAMED:
-        content["text/event-stream"] = {
-            "schema": {"type": "string", "description": "With `stream: true`: events as OpenAI's, the last `[DONE]`."}
+        content["text/event-stream"] = {  # no type: to some tools the schema is the stream's, to others an event's
+            "schema": {"description": "With `stream: true`: events as OpenAI's, the last `[DONE]`."}
         }
     if method == "post" and noun in EXAMPLES:
         body = operation["requestBody"]["content"]["application/json"]
