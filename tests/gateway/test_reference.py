@@ -37,7 +37,7 @@ CHECKS = [
 ]
 TAGS = [
     "inference", "responses", "models", "files", "batches", "azure openai v1", "azure openai",
-    "azure ai model inference", "health", "me", "tenants", "keys", "limits", "usage", "audit",
+    "azure ai model inference", "health", "me", "status", "tenants", "keys", "limits", "usage", "audit",
 ]  # fmt: skip
 OURS = {"model", "encoding_format", "endpoint", "completion_window", "role", "type", "purpose", "service_tier"}
 """Fields whose values are words of the API: with a canary in them nothing further would be reached."""

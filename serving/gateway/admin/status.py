@@ -11,13 +11,12 @@ from pydantic import BaseModel, Field
 
 from serving import __version__
 from serving.engines.engine import Operation
-from serving.gateway.admin.queries import AdminRoute
 from serving.gateway.caller import SignedIn
 from serving.gateway.catalog import Deployment
 from serving.gateway.fleet import Replicas
 from serving.gateway.parts import Gateway
 
-router = APIRouter(prefix="/status", tags=["status"], route_class=AdminRoute)
+router = APIRouter(prefix="/status", tags=["status"])
 
 
 class ReplicaCounts(BaseModel):
