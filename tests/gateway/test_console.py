@@ -83,8 +83,21 @@ def test_no_script_writes_markup_keeps_anything_or_names_another_address(file: P
     assert [word for word in WORST if word in text] == []
 
 
-TEXTS = """text/bg text/surface text/accent-soft dim/bg dim/surface dim/sunken accent/surface accent-text/accent
-    good/good-soft bad/bad-soft bad/surface warn/warn-soft warn/surface""".split()
+TEXTS = [
+    "text/bg",
+    "text/surface",
+    "text/accent-soft",
+    "dim/bg",
+    "dim/surface",
+    "dim/sunken",
+    "accent/surface",
+    "accent-text/accent",
+    "good/good-soft",
+    "bad/bad-soft",
+    "bad/surface",
+    "warn/warn-soft",
+    "warn/surface",
+]
 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["light", "dark"])
