@@ -66,8 +66,10 @@ def test_scripts_get_json(site: OpenSite) -> None:
 
 
 def test_without_a_key_there_is_what_is_public(server: Server) -> None:
+    httpx.post(f"{server.url}/v1/chat/completions", headers={"api-key": server.site.key}, json=chat(model="notes"))
     result = run("--url", server.url)
     assert result.exit_code == 2 and "Not ready yet: letters." in result.stdout
+    assert any(line.split() == ["notes", "?", "-", "0"] for line in result.stdout.splitlines())  # by its metrics
     assert "With a key (--key, CLINSERVE_API_KEY) there is more" in result.stdout
 
 

@@ -81,3 +81,42 @@ def test_it_is_small() -> None:
 def test_no_script_writes_markup_keeps_anything_or_names_another_address(file: Path) -> None:
     text = file.read_text().replace("http://www.w3.org/2000/svg", "")
     assert [word for word in WORST if word in text] == []
+
+
+TEXTS = [
+    "text/bg",
+    "text/surface",
+    "text/accent-soft",
+    "dim/bg",
+    "dim/surface",
+    "dim/sunken",
+    "accent/surface",
+    "accent-text/accent",
+    "good/good-soft",
+    "bad/bad-soft",
+    "bad/surface",
+    "warn/warn-soft",
+    "warn/surface",
+]
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["light", "dark"])
+def test_texts_and_bars_stand_out_from_what_is_behind_them(at: int) -> None:
+    style = next(file for file in FILES if file.suffix == ".css").read_text()
+    colours = dict(re.findall(r"--([\w-]+): (#\w+)", re.findall(r":root \{(.*?)\}", style, re.DOTALL)[at]))
+    texts = {pair: contrast(*(colours[name] for name in pair.split("/"))) for pair in TEXTS}
+    assert {pair: ratio for pair, ratio in texts.items() if ratio < 4.5} == {}  # WCAG 2.2, 1.4.3
+    assert all(contrast(colours[f"c{n}"], colours["surface"]) >= 3 for n in range(7))  # 1.4.11
+
+
+def contrast(one: str, other: str) -> float:
+    """As https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio has it."""
+    dark, light = sorted(luminance(colour) for colour in (one, other))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = (int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4))
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -49,8 +49,12 @@ export function options(entries, chosen) {
 export function dialog(title, body) {
   const id = `f${++ids}`;
   const box = h("dialog", { "aria-labelledby": id });
-  box.append(h("h2", { id }, title), ...[body(() => box.close())].flat());
-  box.addEventListener("close", () => box.remove());
+  const close = () => {
+    box.close();
+    box.remove(); // at once: its event comes later, and what was shown may be a key
+  };
+  box.append(h("h2", { id }, title), ...[body(close)].flat());
+  box.addEventListener("close", () => box.remove()); // by Escape
   document.body.append(box);
   box.showModal();
   return box;

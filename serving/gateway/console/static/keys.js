@@ -131,12 +131,11 @@ export class Keys {
 
 function showOnce({ key, name }) {
   const secret = h("code", { class: "secret", tabindex: "0", translate: "no", autofocus: true }, key);
-  const box = dialog("Your new key", (close) => [
+  dialog("Your new key", (close) => [
     h("p", {}, "The key ", h("strong", {}, name), ". It is shown this once: we keep no copy. Put it where the application reads it from."),
     secret,
     h("div", { class: "row" }, copyButton(() => key), h("button", { type: "button", class: "primary", onclick: close }, "I have put it away")),
   ]);
-  box.addEventListener("close", () => secret.remove());
 }
 
 function may(key) {
