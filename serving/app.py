@@ -31,10 +31,12 @@ from serving.gateway.dialects import dialects
 from serving.gateway.digests import AnswerDigests, NoDigests
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
+from serving.gateway.pulse import Pulse
 from serving.gateway.settlement import Settlements
 from serving.governance import build_governance, build_keyring, load_secrets, open_office
 from serving.jobs import build_jobs
 from serving.settings import Settings
+from serving.telemetry.bounded import FirstCome
 from serving.telemetry.logs import JsonLog, NoLog, RequestLog
 from serving.telemetry.metrics import Metrics, NoMetrics, PrometheusMetrics
 from serving.tenants.admission import Admission
@@ -75,7 +77,7 @@ def build_parts(
     """
     secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
-    metrics: Metrics = PrometheusMetrics() if settings.telemetry.metrics else NoMetrics()
+    metrics = build_metrics(settings)
     log = build_log(settings)
     governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
     revisions = revisions if revisions is not None else revisions_of(settings)
@@ -137,6 +139,7 @@ def build_parts(
             governance.tokens,
             governance.quotas,
             backlog,
+            Pulse(metrics),
             jobs.contents,
             settlements,
         ),
@@ -156,6 +159,13 @@ def operations_of(deployment: config.Deployment) -> frozenset[Operation]:
         return frozenset({"chat", "completions", "embeddings"})
     pooling = engine.args.get("runner") == "pooling"
     return frozenset({"embeddings"}) if pooling else frozenset({"chat", "completions"})
+
+
+def build_metrics(settings: Settings) -> Metrics:
+    telemetry = settings.telemetry
+    if not telemetry.metrics:
+        return NoMetrics()
+    return PrometheusMetrics(FirstCome(telemetry.tenants, most=telemetry.max_tenants))
 
 
 def build_log(settings: Settings) -> RequestLog:

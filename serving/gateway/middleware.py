@@ -141,6 +141,7 @@ class Recorded:
             record.reckoning.add_done_callback(lambda _: self._write(record))
 
     def _write(self, record: RequestRecord) -> None:
+        self._books.price(record)
         self._metrics.finished(record)
         if record.route not in QUIET_ROUTES:
             self._log.finished(record)

@@ -116,3 +116,9 @@ class Telemetry(Section):
         "stdout", description="One JSON line a request: to standard output, to state_dir/logs, or nowhere."
     )
     metrics: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
+    tenants: tuple[str, ...] = Field((), description="Tenants that have metrics of their own in any case.")
+    max_tenants: int = Field(
+        50,
+        ge=0,
+        description="Tenants with metrics of their own: those named, then the first to come; others are `other`.",
+    )
