@@ -3,7 +3,7 @@
 settings ─┬─ secrets
           ├─ engines and guards (backends.py) ──┐
           ├─ governance (governance.py)          ├─ Parts ── gateway application ─┬─ Ray Serve (GatewayReplica)
-          ├─ metrics, log ───────────────────────┘                               └─ one process (uvicorn)
+          ├─ metrics, traces (tracing.py), log ──┘                               └─ one process (uvicorn)
           └─ vLLM replicas ────────────────────────────────────────────────────────  Ray Serve (ModelReplica)
 """
 
@@ -41,11 +41,17 @@ from serving.telemetry.logs import JsonLog, NoLog, RequestLog
 from serving.telemetry.metrics import Metrics, NoMetrics, PrometheusMetrics
 from serving.tenants.admission import Admission
 from serving.tenants.capacity import Capacity
+from serving.tracing import build_traces, check_traces, vllm_args, vllm_env
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
-__all__ = ["build_keyring", "check_backends", "open_office"]  # of the other pages of the assembly, for the command line
+__all__ = [
+    "build_keyring",
+    "check_backends",
+    "check_traces",
+    "open_office",
+]  # of the other pages of the assembly, for the command line
 
 GATEWAY_APP = "gateway"
 BOOKS_SECONDS = 15.0
@@ -79,6 +85,7 @@ def build_parts(
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
     metrics = build_metrics(settings)
     log = build_log(settings)
+    traces = build_traces(settings, metrics)
     governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
     revisions = revisions if revisions is not None else revisions_of(settings)
     engines = build_engines(settings, endpoints_of, secrets, metrics)
@@ -127,12 +134,14 @@ def build_parts(
         batches=jobs.batches,
         worker_on=jobs.worker_on,
         metrics=metrics,
+        traces=traces,
         log=log,
         cache_salt_of=functools.lru_cache(maxsize=4096)(secrets.salt_of),
         max_body=settings.server.max_body,
         # HAProxy stands before each gateway of Ray Serve and adds its peer.
         proxies=settings.server.trusted_proxies + (settings.server.runtime == "ray"),
         background=(  # closed from the end: what is under way settles, then the leases, then the books
+            traces,
             audit,
             governance.ledger,
             governance.policies,
@@ -169,11 +178,13 @@ def build_metrics(settings: Settings) -> Metrics:
 
 
 def build_log(settings: Settings) -> RequestLog:
-    if settings.telemetry.request_log == "off":
+    told = settings.telemetry
+    if told.request_log == "off":
         return NoLog()
-    if settings.telemetry.request_log == "file":
-        return JsonLog.in_file(request_log_file(settings))
-    return JsonLog.on_stdout()
+    if told.request_log == "stdout":
+        return JsonLog.on_stdout(level=told.log_level, share=told.log_share)
+    file = request_log_file(settings)
+    return JsonLog.in_file(file, size=told.log_size, keep=told.log_keep, level=told.log_level, share=told.log_share)
 
 
 def request_log_file(settings: Settings) -> Path:
@@ -234,9 +245,9 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         max_ongoing_requests=engine.max_ongoing_requests,
         health_check_period_s=2,
         health_check_timeout_s=10,
-        **_placement(deployment, engine.env | _metrics_env(settings)),
+        **_placement(deployment, vllm_env(settings) | engine.env | _metrics_env(settings)),
     )
-    return replica.bind(deployment, functools.partial(_engine_secret, settings))
+    return replica.bind(deployment, functools.partial(_engine_secret, settings), vllm_args(settings))
 
 
 def _engine_secret(settings: Settings) -> str:

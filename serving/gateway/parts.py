@@ -18,6 +18,7 @@ from serving.gateway.dialects import Dialect
 from serving.gateway.settlement import Settlements
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
+from serving.telemetry.traces import Traces
 from serving.tenants.administration import Administration
 from serving.tenants.admission import Admission
 from serving.tenants.callers import Caller
@@ -59,6 +60,7 @@ class Parts:
     batches: Batches
     worker_on: Callable[[ASGIApp], Running]
     metrics: Metrics
+    traces: Traces
     log: RequestLog
     cache_salt_of: Callable[[str], str]
     max_body: int

@@ -62,3 +62,9 @@ class NoTraces:
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
+
+
+def traces_url(url: str) -> str:
+    """Where a receiver of OTLP over HTTP takes traces, from its base URL or as it is."""
+    url = url.rstrip("/")
+    return url if url.endswith("/v1/traces") else f"{url}/v1/traces"
