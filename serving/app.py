@@ -3,7 +3,7 @@
 settings ─┬─ secrets
           ├─ engines and guards (backends.py) ──┐
           ├─ governance (governance.py)          ├─ Parts ── gateway application ─┬─ Ray Serve (GatewayReplica)
-          ├─ metrics, log ───────────────────────┘                               └─ one process (uvicorn)
+          ├─ metrics, traces (tracing.py), log ──┘                               └─ one process (uvicorn)
           └─ vLLM replicas ────────────────────────────────────────────────────────  Ray Serve (ModelReplica)
 """
 
@@ -34,21 +34,29 @@ from serving.gateway.digests import AnswerDigests, NoDigests
 from serving.gateway.fleet import Fleet, NoFleet
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
+from serving.gateway.pulse import Pulse
 from serving.gateway.settlement import Settlements
 from serving.governance import build_governance, build_keyring, build_repeats, load_secrets, open_office
 from serving.jobs import build_jobs
 from serving.keeping import build_keeping
 from serving.sealing import Sealer
 from serving.settings import Settings
+from serving.telemetry.bounded import FirstCome
 from serving.telemetry.logs import JsonLog, NoLog, RequestLog
 from serving.telemetry.metrics import Metrics, NoMetrics, PrometheusMetrics
 from serving.tenants.admission import Admission
 from serving.tenants.capacity import Capacity
+from serving.tracing import build_traces, check_traces, vllm_args, vllm_env
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
-__all__ = ["build_keyring", "check_backends", "open_office"]  # of the other pages of the assembly, for the command line
+__all__ = [
+    "build_keyring",
+    "check_backends",
+    "check_traces",
+    "open_office",
+]  # of the other pages of the assembly, for the command line
 
 GATEWAY_APP = "gateway"
 BOOKS_SECONDS = 15.0
@@ -83,8 +91,9 @@ def build_parts(
     """
     secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
-    metrics: Metrics = PrometheusMetrics() if settings.telemetry.metrics else NoMetrics()
+    metrics = build_metrics(settings)
     log = build_log(settings)
+    traces = build_traces(settings, metrics)
     governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
     revisions = revisions if revisions is not None else revisions_of(settings)
     engines = build_engines(settings, endpoints_of, secrets, metrics)
@@ -140,12 +149,14 @@ def build_parts(
         pages=console.router() if settings.console.enabled else APIRouter(),
         worker_on=jobs.worker_on,
         metrics=metrics,
+        traces=traces,
         log=log,
         cache_salt_of=functools.lru_cache(maxsize=4096)(secrets.salt_of),
         max_body=settings.server.max_body,
         # HAProxy stands before each gateway of Ray Serve and adds its peer.
         proxies=settings.server.trusted_proxies + (settings.server.runtime == "ray"),
         background=(  # closed from the end: what runs stops, what is under way settles, then the leases, then the books
+            traces,
             audit,
             governance.ledger,
             governance.policies,
@@ -153,6 +164,7 @@ def build_parts(
             governance.quotas,
             repeats,
             backlog,
+            Pulse(metrics),
             jobs.contents,
             settlements,
             keeping.unattended,
@@ -175,12 +187,21 @@ def operations_of(deployment: config.Deployment) -> frozenset[Operation]:
     return frozenset({"embeddings"}) if pooling else frozenset({"chat", "completions"})
 
 
+def build_metrics(settings: Settings) -> Metrics:
+    telemetry = settings.telemetry
+    if not telemetry.metrics:
+        return NoMetrics()
+    return PrometheusMetrics(FirstCome(telemetry.tenants, most=telemetry.max_tenants))
+
+
 def build_log(settings: Settings) -> RequestLog:
-    if settings.telemetry.request_log == "off":
+    told = settings.telemetry
+    if told.request_log == "off":
         return NoLog()
-    if settings.telemetry.request_log == "file":
-        return JsonLog.in_file(request_log_file(settings))
-    return JsonLog.on_stdout()
+    if told.request_log == "stdout":
+        return JsonLog.on_stdout(level=told.log_level, share=told.log_share)
+    file = request_log_file(settings)
+    return JsonLog.in_file(file, size=told.log_size, keep=told.log_keep, level=told.log_level, share=told.log_share)
 
 
 def request_log_file(settings: Settings) -> Path:
@@ -244,10 +265,13 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         max_ongoing_requests=engine.max_ongoing_requests,
         health_check_period_s=2,
         health_check_timeout_s=10,
-        **_placement(deployment, engine.env | _metrics_env(settings)),
+        **_placement(deployment, vllm_env(settings) | engine.env | _metrics_env(settings)),
     )
     return replica.bind(
-        deployment, functools.partial(_engine_secret, settings), functools.partial(weights.ready, settings, deployment)
+        deployment,
+        functools.partial(_engine_secret, settings),
+        functools.partial(weights.ready, settings, deployment),
+        vllm_args(settings),
     )
 
 

@@ -44,7 +44,7 @@ def rows(now: Reading, before: Reading) -> list[Row]:
     tokens = grown.by("deployment", "clinserve_tokens_total", type="completion")
     tokens |= grown.by("model_name", "vllm:generation_tokens_total")
     queue = now.metrics.by("model_name", "vllm:num_requests_waiting")
-    cache = now.metrics.by("model_name", "vllm:kv_cache_usage_perc")
+    cache = now.metrics.highest("model_name", "vllm:kv_cache_usage_perc")
 
     def row(deployment: dict[str, object]) -> Row:
         name = str(deployment["name"])

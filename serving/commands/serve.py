@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ def serve(settings: Settings) -> None:
     progress = Progress()
     check_machine(settings)
     app.check_backends(settings)
+    app.check_traces(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     prepare(settings, progress)
     key = demo_key(settings)
@@ -277,16 +279,28 @@ for chunk in client.chat.completions.create(model="{model}", messages=messages, 
 
 def follow(file: Path, console: Console, *, as_json: bool = False) -> None:
     """Print each line that is added to the request log, readable or as it is, until interrupted."""
+    for line in added_to(file):
+        console.print(line.rstrip() if as_json else readable(json.loads(line)), markup=False)
+
+
+def added_to(file: Path, *, pause: float = 0.2) -> Iterator[str]:
+    """Each line that is added to a file from now on, also after it was put aside and begun anew."""
     while not file.exists():
-        time.sleep(0.2)
-    with file.open(encoding="utf-8") as lines:
-        lines.seek(0, os.SEEK_END)
+        time.sleep(pause)
+    lines = file.open(encoding="utf-8")
+    lines.seek(0, os.SEEK_END)
+    try:
         while True:
-            line = lines.readline()
-            if line.endswith("\n"):
-                console.print(line.rstrip() if as_json else readable(json.loads(line)), markup=False)
+            put_aside = not file.exists() or file.stat().st_ino != os.fstat(lines.fileno()).st_ino
+            while (line := lines.readline()).endswith("\n"):
+                yield line
+            if put_aside and file.exists():
+                lines.close()
+                lines = file.open(encoding="utf-8")
             else:
-                time.sleep(0.2)
+                time.sleep(pause)
+    finally:
+        lines.close()
 
 
 def readable(line: dict[str, object]) -> str:

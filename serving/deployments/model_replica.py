@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,11 @@ class ModelReplica:
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, deployment: Deployment, engine_secret: Callable[[], str], weights: Callable[[], Path]
+        self,
+        deployment: Deployment,
+        engine_secret: Callable[[], str],
+        weights: Callable[[], Path],
+        engine_args: Mapping[str, Any],
     ) -> None:
         """weights: fetches and verifies them, and says where they are on this machine."""
         from ray.serve.llm import LLMServer
@@ -47,7 +51,7 @@ class ModelReplica:
         if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
         self._secret = await asyncio.to_thread(engine_secret)
-        config = llm_config(deployment, await asyncio.to_thread(weights))
+        config = llm_config(deployment, await asyncio.to_thread(weights), engine_args)
         # Off: Ray's own download of the weights, which knows neither digests nor revisions.
         config.get_or_create_callback().ctx.run_init_node = False
         self._server = Server.sync_init(config)
@@ -126,12 +130,16 @@ def engine_of(deployment: Deployment) -> VllmEngine:
     return deployment.engine
 
 
-def llm_config(deployment: Deployment, weights: Path) -> LLMConfig:
-    """What Ray's LLMServer needs to know, for CPU and GPU alike. How Serve places the replica is in serving/app.py."""
+def llm_config(deployment: Deployment, weights: Path, engine_args: Mapping[str, Any]) -> LLMConfig:
+    """What Ray's LLMServer needs to know, for CPU and GPU alike. How Serve places the replica is in serving/app.py.
+
+    engine_args: the installation's; the deployment's own go before them.
+    """
     from ray.serve.llm import LLMConfig
 
     engine = engine_of(deployment)
-    args: dict[str, Any] = {"enable_prompt_tokens_details": True, "scheduling_policy": "priority"} | engine.args
+    args: dict[str, Any] = {"enable_prompt_tokens_details": True, "scheduling_policy": "priority"}
+    args |= {**engine_args, **engine.args}
     if engine.tensor_parallel_size > 1:
         args["tensor_parallel_size"] = engine.tensor_parallel_size
     return LLMConfig(

@@ -18,7 +18,8 @@ class EngineRequest:
 
     body: the OpenAI request, with `stream_options.include_usage` set when it streams. cache_salt: the tenant's
     KV-cache namespace, for engines that have one. request_id: ours, never the client's (vLLM CVE-2026-116176).
-    priority: as vLLM's, lower runs first: INTERACTIVE or BATCH.
+    priority: as vLLM's, lower runs first: INTERACTIVE or BATCH. traceparent: of our own span, for engines of ours; what
+    the client sent is never passed on.
     """
 
     operation: Operation
@@ -27,6 +28,7 @@ class EngineRequest:
     request_id: str
     cache_salt: str
     priority: int = INTERACTIVE
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,9 @@ class HttpEngine:
     model: the name that the endpoint knows. headers: sent with every request (the internal secret). credential: signs
     in. address: how its URLs are formed; ready_path is for OpenAI's kind: vLLM's /v1/models answers 200 even when its
     engine is dead. fields: what the endpoint takes of a request.
-    ours: the endpoint is one of our vLLM replicas, so each request carries its tenant's cache_salt and its priority,
-    and the replica tells what a request has cost (deployments/tallies.py). What others send is put into our form first.
+    ours: the endpoint is one of our vLLM replicas, so each request carries its tenant's cache_salt, its priority and
+    its place in a trace, and the replica tells what a request has cost (deployments/tallies.py). What others send is
+    put into our form first.
     Times in seconds, each for one request with all its tries: first_token_timeout until a stream's first event,
     idle_timeout between events, answer_timeout for an answer in one piece.
     """
@@ -134,6 +135,8 @@ class HttpEngine:
         own = {"content-type": "application/json", "x-request-id": request.request_id}
         if self._ours and request.priority >= BATCH:
             own[LANE_HEADER] = BATCH_LANE
+        if self._ours and request.traceparent:
+            own["traceparent"] = request.traceparent
         return self._headers | await self._credential.headers() | own
 
     async def _ask(self, base: str, request: EngineRequest, payload: bytes, headers: Mapping[str, str]) -> _Opened:

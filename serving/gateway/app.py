@@ -55,7 +55,7 @@ def create_app(parts: Parts) -> FastAPI:
         middleware=[
             Middleware(Spoken, dialects=parts.dialects),
             # Sees every status, also of the next.
-            Middleware(Recorded, metrics=parts.metrics, log=parts.log, books=parts.books),
+            Middleware(Recorded, metrics=parts.metrics, traces=parts.traces, log=parts.log, books=parts.books),
             Middleware(BodyLimit, limit=parts.max_body),
         ],
         exception_handlers={

@@ -30,9 +30,11 @@ def read_as(model: type[T]) -> Callable[[Request], Awaitable[T]]:
         if not isinstance(value, dict):
             raise InvalidRequest("The request body must be a JSON object.")
         try:
-            return model.model_validate(spoken_in(request.scope).read(value, request))
+            checked = model.model_validate(spoken_in(request.scope).read(value, request))
         except ValidationError as error:
             raise _refusal(error) from None
+        request.state.record.passed("read")
+        return checked
 
     return read
 

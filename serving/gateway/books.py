@@ -45,34 +45,39 @@ class Books:
         self._audit = audit
         self._prices = prices
 
+    def price(self, record: RequestRecord) -> None:
+        """Fill in what the request has cost."""
+        if record.admitted and (price := self._prices.get(record.deployment)):
+            tokens = Usage(record.prompt_tokens, record.cached_tokens, record.completion_tokens)
+            record.cost_micros = price.micros(tokens)
+
     def enter(self, record: RequestRecord) -> None:
         """Plain calls that hand over to writers: this may run in a cancelled task."""
         if record.admitted:
-            self._ledger.record(self._usage_of(record))
+            self._ledger.record(_usage_of(record))
         if record.deployment:
             self._audit.record(_event_of(record))
 
-    def _usage_of(self, record: RequestRecord) -> UsageRecord:
-        price = self._prices.get(record.deployment)
-        usage = Usage(record.prompt_tokens, record.cached_tokens, record.completion_tokens)
-        return UsageRecord(
-            id=record.request_id,
-            started_at=record.started_at,
-            tenant=record.tenant,
-            key_id=record.key_id,
-            key_name=record.key_name,
-            deployment=record.deployment,
-            revision=record.revision,
-            operation=record.operation,
-            stream=record.stream,
-            outcome=record.outcome,
-            prompt_tokens=usage.prompt,
-            cached_tokens=usage.cached,
-            completion_tokens=usage.completion,
-            cost_micros=None if price is None else price.micros(usage),
-            first_token=record.first_token,
-            duration=record.duration,
-        )
+
+def _usage_of(record: RequestRecord) -> UsageRecord:
+    return UsageRecord(
+        id=record.request_id,
+        started_at=record.started_at,
+        tenant=record.tenant,
+        key_id=record.key_id,
+        key_name=record.key_name,
+        deployment=record.deployment,
+        revision=record.revision,
+        operation=record.operation,
+        stream=record.stream,
+        outcome=record.outcome,
+        prompt_tokens=record.prompt_tokens,
+        cached_tokens=record.cached_tokens,
+        completion_tokens=record.completion_tokens,
+        cost_micros=record.cost_micros,
+        first_token=record.first_token,
+        duration=record.duration,
+    )
 
 
 def _event_of(record: RequestRecord) -> AuditEvent:

@@ -28,6 +28,7 @@ async def identify(request: Request) -> Caller:
     record.address = client_address(request, parts.proxies) or ""
     parts.check_tenant(caller.tenant)
     caller.check_network(record.address)
+    record.passed("identify")
     return caller
 
 

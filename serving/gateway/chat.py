@@ -5,6 +5,7 @@ identify → resolve → tidy → reserve → open → forward → settle. The s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -87,6 +88,7 @@ async def _answer(
         batch=lane == BATCH,
     )
     settlement = gateway.settlements.open(record, lease, deployment, tidied)
+    tidied = replace(tidied, traceparent=record.trace.ask(record))
     blocks = deployment.engine.answer(tidied)  # nothing has started yet
     blocks = settled(blocks, settlement, hide_usage=not body.wants_usage)  # pays and records, however it ends
     blocks = form.of(tier.of(blocks))

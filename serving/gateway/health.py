@@ -35,7 +35,7 @@ async def readyz(gateway: Gateway, request: Request) -> Response:
 
 
 @router.get("/metrics")
-async def metrics(gateway: Gateway) -> Response:
-    """Prometheus metrics of all processes of this node."""
-    body, media_type = await asyncio.to_thread(gateway.metrics.scrape)
+async def metrics(gateway: Gateway, request: Request) -> Response:
+    """Prometheus metrics of all processes of this node; in OpenMetrics, with exemplars, for those who accept it."""
+    body, media_type = await asyncio.to_thread(gateway.metrics.scrape, request.headers.get("accept", ""))
     return Response(body, media_type=media_type)

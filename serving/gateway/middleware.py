@@ -21,11 +21,12 @@ from serving.gateway.failure import response_of
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import RequestRecord
+from serving.telemetry.traces import Traces
 
 _OUR_ID = re.compile(r"req_[0-9a-f]{24}")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics", ASSETS})
-"""Counted but not logged: probes and the console's files would drown the requests."""
+"""Counted but neither logged nor traced: probes and the console's files would drown the requests."""
 
 
 class UntilClientLeaves:
@@ -92,11 +93,14 @@ class RequestId:
 
 
 class Recorded:
-    """Keeps what is known about each request and writes it at its end, whatever that is: metrics, a log line, books."""
+    """Keeps what is known about each request and writes it at its end, whatever that is: metrics, spans, a log line,
+    books.
+    """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: RequestLog, books: Books) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, traces: Traces, log: RequestLog, books: Books) -> None:
         self._app = app
         self._metrics = metrics
+        self._traces = traces
         self._log = log
         self._books = books
 
@@ -105,6 +109,8 @@ class Recorded:
             return await self._app(scope, receive, send)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         record = RequestRecord(request_id=scope["state"]["request_id"], method=method)
+        if scope["path"] not in QUIET_ROUTES:
+            record.trace = self._traces.begin(Headers(scope=scope).getlist("traceparent"))
         scope["state"]["record"] = record
         responding, dialect = False, spoken_in(scope)
 
@@ -142,7 +148,9 @@ class Recorded:
             record.reckoning.add_done_callback(lambda _: self._write(record))
 
     def _write(self, record: RequestRecord) -> None:
+        self._books.price(record)
         self._metrics.finished(record)
+        record.trace.end(record)
         if record.route not in QUIET_ROUTES:
             self._log.finished(record)
         self._books.enter(record)

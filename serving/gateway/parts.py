@@ -22,6 +22,7 @@ from serving.responses.background import Background
 from serving.responses.responses import Responses
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
+from serving.telemetry.traces import Traces
 from serving.tenants.administration import Administration
 from serving.tenants.admission import Admission
 from serving.tenants.callers import Caller
@@ -69,6 +70,7 @@ class Parts:
     pages: APIRouter
     worker_on: Callable[[ASGIApp], Running]
     metrics: Metrics
+    traces: Traces
     log: RequestLog
     cache_salt_of: Callable[[str], str]
     max_body: int

@@ -38,6 +38,7 @@ class Settlement:
     def end(self, usage: Usage | None, *, seen: int) -> None:
         """A plain call: its caller may be cancelled. usage: the engine's own; seen: tokens that passed here."""
         self._owner.metrics.left(self._deployment.name)
+        self.record.passed("forward" if "open" in self.record.stages else "open")
         self.record.answer_digests = self.digests.answers()
         self.record.prompt_digest = self._owner.digest(prompt_bytes(self._request.body))
         if usage is not None:
@@ -83,6 +84,7 @@ class Settlements:
 
     def open(self, record: RequestRecord, lease: Lease, deployment: Deployment, request: EngineRequest) -> Settlement:
         self.metrics.entered(deployment.name)
+        record.passed("reserve")
         record.admitted = True
         record.rates = lease
         return Settlement(record, lease, deployment, request, self)

@@ -30,6 +30,7 @@ async def first_that_answers(
         first, rates = error, record.rates
     metrics.noted("spills", deployment.name, spill.name)
     record.spilled_from = deployment.name
+    record.passed("spill")
     try:
         return await attempt(spill)
     except ServingError as second:

@@ -78,12 +78,14 @@ class _Meter:
     def read(self, block: bytes) -> bytes:
         record = self._record
         if not record.stream:
+            record.passed("open")
             answer = _answer_in(block)
             self._digests.whole(answer)
             self._take(answer.get("usage"))
             return block
         if record.first_token is None:
-            record.first_token = record.elapsed()
+            record.passed("open")
+            record.first_token = record.stages["open"]
         self._events += block.count(sse.END)
         self._digests.events(block)
         # Quotes inside the model's text are escaped, so this can only be the envelope's own key.

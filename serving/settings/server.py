@@ -141,10 +141,43 @@ class Weights(Section):
     connections: int = Field(8, ge=1, le=64, description="Pieces of 8 MiB that one download fetches at a time.")
 
 
+class Traces(Section):
+    """Where spans of requests are sent; nowhere by default. There is no setting that puts content into them."""
+
+    otlp: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Receiver of OTLP over HTTP, such as http://collector:4318; vLLM sends its own spans there too.",
+    )
+    azure: Literal["off", "key", "entra"] = Field(
+        "off",
+        description="Azure Monitor, at APPLICATIONINSIGHTS_CONNECTION_STRING: by its key, or signed in with Entra ID.",
+    )
+    ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of requests that are traced, where the client's traceparent does not say."
+    )
+    queue: int = Field(4096, ge=1, description="Spans that wait to be sent; beyond, they are dropped and counted.")
+
+
 class Telemetry(Section):
-    """Metrics and logs. There is no setting that logs content."""
+    """Metrics, traces and logs. There is no setting that logs content."""
 
     request_log: Literal["stdout", "file", "off"] = Field(
         "stdout", description="One JSON line a request: to standard output, to state_dir/logs, or nowhere."
     )
+    log_level: Literal["info", "warning", "error"] = Field(
+        "info", description="Requests below it have no line: `warning` leaves out those that went well."
+    )
+    log_share: float = Field(
+        1.0, ge=0, le=1, description="Share of the requests that went well that have a line. All others have one."
+    )
+    log_size: Bytes = Field(128 * 2**20, description="Size at which the log file is put aside and a new one begun.")
+    log_keep: int = Field(10, ge=0, description="Files that were put aside and are kept; older ones are deleted.")
     metrics: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
+    tenants: tuple[str, ...] = Field((), description="Tenants that have metrics of their own in any case.")
+    max_tenants: int = Field(
+        50,
+        ge=0,
+        description="Tenants with metrics of their own: those named, then the first to come; others are `other`.",
+    )
+    traces: Traces = Traces()

@@ -1,14 +1,31 @@
-"""Structured logs: one JSON line a request, and few others. A field is a name, a count, a time or an outcome."""
+"""Structured logs: one JSON line a request, and few others. A field is a name, a count, a time or an outcome.
+
+Levels: a request that failed or broke is an error, one that was refused or limited a warning, all others info.
+"""
 
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Literal, Protocol
 
-from serving.telemetry.record import RequestRecord
+from serving.telemetry.record import RequestRecord, Result
+from serving.telemetry.rotated import RotatedFile
+
+Level = Literal["info", "warning", "error"]
+_LEVELS: dict[Result, Level] = {
+    "ok": "info", "left": "info", "limited": "warning", "refused": "warning", "failed": "error",
+}  # fmt: skip
+_ORDER: tuple[Level, ...] = ("info", "warning", "error")
+
+
+class Stream(Protocol):
+    def write(self, text: str, /) -> int: ...
+    def flush(self) -> None: ...
 
 
 class RequestLog(Protocol):
@@ -21,7 +38,9 @@ class RequestLog(Protocol):
         ...
 
     def anchored(self, chain: str, seq: int, hash: str) -> None:
-        """Write how far a chain of the audit log has come: a tail that is cut off there contradicts the line here."""
+        """Write how far a chain of the audit log has come: a tail that is cut off there contradicts the line here.
+        Whatever the level.
+        """
         ...
 
 
@@ -34,25 +53,42 @@ class NoLog:
 
 
 class JsonLog:
-    """Lines of JSON on a stream. Each is written whole, so that several processes can share a file."""
+    """Lines of JSON on a stream. Each is written whole, so that several processes can share a file.
 
-    def __init__(self, stream: IO[str]) -> None:
+    level: requests below it have no line. share: of the requests at level info, how many have one; more than this is
+    never left out. draw: a number from 0 to 1.
+    """
+
+    def __init__(
+        self, stream: Stream, *, level: Level = "info", share: float = 1.0, draw: Callable[[], float] = random.random
+    ) -> None:
         self._stream = stream
+        self._lowest = _ORDER.index(level)
+        self._share = share
+        self._draw = draw
 
     @classmethod
-    def on_stdout(cls) -> JsonLog:
-        return cls(sys.stdout)
+    def on_stdout(cls, *, level: Level = "info", share: float = 1.0) -> JsonLog:
+        return cls(sys.stdout, level=level, share=share)
 
     @classmethod
-    def in_file(cls, path: Path) -> JsonLog:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(path.open("a", encoding="utf-8", buffering=1))
+    def in_file(
+        cls, path: Path, *, size: int = 2**27, keep: int = 10, level: Level = "info", share: float = 1.0
+    ) -> JsonLog:
+        """size, keep: as of RotatedFile."""
+        return cls(RotatedFile(path, size=size, keep=keep), level=level, share=share)
 
     def finished(self, record: RequestRecord) -> None:
+        level = _LEVELS[record.result]
+        if _ORDER.index(level) < self._lowest or (level == "info" and self._draw() >= self._share):
+            return
         self._write(
             {
+                "level": level,
                 "event": "request",
                 "request_id": record.request_id,
+                "trace_id": record.trace.trace_id,
+                "span_id": record.trace.span_id,
                 "method": record.method,
                 "route": record.route,
                 "status": record.status,
@@ -79,8 +115,11 @@ class JsonLog:
             trace = trace.tb_next
         self._write(
             {
+                "level": "error",
                 "event": "internal_error",
                 "request_id": record.request_id,
+                "trace_id": record.trace.trace_id,
+                "span_id": record.trace.span_id,
                 "route": record.route,
                 "error": type(error).__name__,
                 "at": frames[-8:],
@@ -88,7 +127,7 @@ class JsonLog:
         )
 
     def anchored(self, chain: str, seq: int, hash: str) -> None:
-        self._write({"event": "audit_checkpoint", "chain": chain, "seq": seq, "hash": hash})
+        self._write({"level": "info", "event": "audit_checkpoint", "chain": chain, "seq": seq, "hash": hash})
 
     def _write(self, line: dict[str, object]) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03d}Z"

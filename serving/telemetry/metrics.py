@@ -1,35 +1,38 @@
-"""Every metric, once: name, unit, labels, help. The only file that imports prometheus_client.
+"""Every metric, once: name, unit, labels, help. Only telemetry/ imports prometheus_client.
 
-Labels are closed sets: deployments of the configuration, operations, codes of serving.errors, route templates. Never a
-key, a tenant's text or a raw path: those mint series without end, https://github.com/BerriAI/litellm/pull/39136.
-With PROMETHEUS_MULTIPROC_DIR set, each process writes files there and one scrape sums all of a node, also vLLM's.
-GenAI names follow https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/.
+Labels are closed sets: deployments of the configuration, operations, codes of serving.errors, route templates, and so
+many tenants as are configured. Never a key, a client's text or a raw path: those mint series without end,
+https://github.com/BerriAI/litellm/pull/39136. GenAI names follow https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/.
 """
 
 from __future__ import annotations
 
-import os
+import functools
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal, Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from serving.telemetry.bounded import FirstCome
+from serving.telemetry.exemplars import Exemplars, TracedHistogram
+from serving.telemetry.exposition import MULTIPROCESS_DIR, page
 from serving.telemetry.record import RequestRecord
+
+__all__ = ["MULTIPROCESS_DIR", "Metrics", "NoMetrics", "PrometheusMetrics"]
 
 # The OpenTelemetry specification's buckets, so that dashboards made for it fit.
 _DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+_STAGE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
     "guard_decisions",
     "breaker_changes",
-    "lost_records", "reckonings", "spills", "batch_lines", "repeats_away",
+    "lost_records", "reckonings", "spills", "batch_lines", "repeats_away", "spans",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
@@ -45,6 +48,7 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "guard_decisions": ("What guards said of requests.", ["deployment", "guard", "stage", "decision"]),
     "breaker_changes": ("Circuit breakers of endpoints by the state that they changed to.", ["deployment", "state"]),
     "lost_records": ("Records of usage or audit that could neither be written nor kept.", ["book"]),
+    "spans": ("Spans of traces: exported, dropped because too many waited, or failed at the receiver.", ["result"]),
     "reckonings": ("Answers that ended early, by who said what they cost: the engine, or an estimate.", ["by"]),
 }
 
@@ -61,7 +65,13 @@ class Metrics(Protocol):
         ...
 
     def backlog(self, book: Book, records: int) -> None: ...
-    def scrape(self) -> tuple[bytes, str]: ...
+    def lagged(self, seconds: float) -> None:
+        """The event loop came so late to something that was due."""
+        ...
+
+    def scrape(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its content type, in the format that this Accept header prefers."""
+        ...
 
 
 class NoMetrics:
@@ -72,17 +82,21 @@ class NoMetrics:
     def finished(self, record: RequestRecord) -> None: ...
     def noted(self, event: Event, *labels: str, count: int = 1) -> None: ...
     def backlog(self, book: Book, records: int) -> None: ...
+    def lagged(self, seconds: float) -> None: ...
 
-    def scrape(self) -> tuple[bytes, str]:
+    def scrape(self, accept: str = "") -> tuple[bytes, str]:
         return b"", CONTENT_TYPE_LATEST
 
 
 class PrometheusMetrics:
-    """Metrics in Prometheus form. One for each process."""
+    """Metrics in Prometheus form. One for each process. tenants: which of them have series of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenants: FirstCome | None = None) -> None:
         self._registry = CollectorRegistry()
-        by = ["deployment", "operation", "outcome"]
+        self._exemplars = Exemplars()
+        self._tenants = tenants or FirstCome((), most=50)
+        by = ("deployment", "operation", "outcome")
+        traced = functools.partial(TracedHistogram, registry=self._registry, exemplars=self._exemplars)
         self._http = Counter(
             "clinserve_http_requests",
             "HTTP requests by route template and status.",
@@ -90,33 +104,64 @@ class PrometheusMetrics:
             registry=self._registry,
         )
         self._requests = Counter(
-            "clinserve_requests", "Requests to a deployment by outcome.", by, registry=self._registry
+            "clinserve_requests",
+            "Requests to a deployment by outcome, and by result: ok, left, limited, refused or failed.",
+            [*by, "result"],
+            registry=self._registry,
         )
-        self._duration = Histogram(
+        self._duration = traced(
             "gen_ai_server_request_duration_seconds",
             "From the request's arrival to its last byte.",
             by,
-            buckets=_DURATION,
-            registry=self._registry,
+            _DURATION,
         )
-        self._first_token = Histogram(
+        self._first_token = traced(
             "gen_ai_server_time_to_first_token_seconds",
             "From the request's arrival to the first token leaving the gateway; streams only.",
-            ["deployment", "operation"],
-            buckets=_FIRST_TOKEN,
-            registry=self._registry,
+            by[:2],
+            _FIRST_TOKEN,
         )
-        self._per_token = Histogram(
+        self._per_token = traced(
             "gen_ai_server_time_per_output_token_seconds",
             "Mean time between the tokens of one stream after its first.",
-            ["deployment", "operation"],
-            buckets=_PER_TOKEN,
+            by[:2],
+            _PER_TOKEN,
+        )
+        self._stages = Histogram(
+            "clinserve_stage_seconds",
+            "Time in each stage: identify, read, spill and reserve are the gateway's, open and forward the engine's.",
+            ["deployment", "stage"],
+            buckets=_STAGE,
             registry=self._registry,
         )
         self._tokens = Counter(
             "clinserve_tokens",
             "Tokens: prompt, of these cached, and completion.",
             ["deployment", "type"],
+            registry=self._registry,
+        )
+        self._of_tenants = Counter(
+            "clinserve_tenant_requests",
+            "Requests by tenant; `other` are those beyond telemetry.max_tenants.",
+            ["tenant", "deployment", "result"],
+            registry=self._registry,
+        )
+        self._tokens_of_tenants = Counter(
+            "clinserve_tenant_tokens",
+            "Tokens by tenant: prompt, of these cached, and completion.",
+            ["tenant", "deployment", "type"],
+            registry=self._registry,
+        )
+        self._cost = Counter(
+            "clinserve_cost",
+            "What requests cost by the configured prices, in their currency.",
+            ["tenant", "deployment"],
+            registry=self._registry,
+        )
+        self._lag = Histogram(
+            "clinserve_event_loop_lag_seconds",
+            "How late the gateway's event loop came to what was due: all requests of a process wait so long.",
+            buckets=_LAG,
             registry=self._registry,
         )
         self._in_flight = Gauge(
@@ -155,34 +200,33 @@ class PrometheusMetrics:
     def backlog(self, book: Book, records: int) -> None:
         self._backlog.labels(book).set(records)
 
+    def lagged(self, seconds: float) -> None:
+        self._lag.observe(seconds)
+
     def finished(self, record: RequestRecord) -> None:
         self._http.labels(record.route, record.method, str(record.status)).inc()
         if not record.deployment:
             return
         by = (record.deployment, record.operation, record.outcome)
-        self._requests.labels(*by).inc()
-        self._duration.labels(*by).observe(record.duration)
+        self._requests.labels(*by, record.result).inc()
+        self._duration.observe(by, record.duration, record.trace)
         if record.first_token is not None:
-            self._first_token.labels(*by[:2]).observe(record.first_token)
+            self._first_token.observe(by[:2], record.first_token, record.trace)
         if record.per_token is not None:
-            self._per_token.labels(*by[:2]).observe(record.per_token)
+            self._per_token.observe(by[:2], record.per_token, record.trace)
+        for stage, began, ended in record.spans():
+            self._stages.labels(record.deployment, stage).observe(ended - began)
+        self._count(record)
+
+    def _count(self, record: RequestRecord) -> None:
+        tenant = self._tenants.of(record.tenant)
+        self._of_tenants.labels(tenant, record.deployment, record.result).inc()
         for kind in ("prompt", "cached", "completion"):
             if count := getattr(record, f"{kind}_tokens"):
                 self._tokens.labels(record.deployment, kind).inc(count)
+                self._tokens_of_tenants.labels(tenant, record.deployment, kind).inc(count)
+        if record.cost_micros:
+            self._cost.labels(tenant, record.deployment).inc(record.cost_micros / 1e6)
 
-    def scrape(self) -> tuple[bytes, str]:
-        directory = os.environ.get(MULTIPROCESS_DIR)
-        if not directory:
-            return generate_latest(self._registry), CONTENT_TYPE_LATEST
-        _forget_dead_processes(Path(directory))
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
-        return generate_latest(registry), CONTENT_TYPE_LATEST
-
-
-def _forget_dead_processes(directory: Path) -> None:
-    """Drop the live gauges of processes that are gone; their counters stay, so that sums never fall."""
-    for file in directory.glob("gauge_live*_*.db"):
-        pid = int(file.stem.rpartition("_")[2])
-        if not Path(f"/proc/{pid}").exists():
-            mark_process_dead(pid, path=str(directory))  # type: ignore[no-untyped-call]
+    def scrape(self, accept: str = "") -> tuple[bytes, str]:
+        return page(self._registry, self._exemplars, accept)

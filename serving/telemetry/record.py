@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
+
+from serving.telemetry.traces import NO_TRACE, Trace
+
+Stage = Literal["identify", "read", "spill", "reserve", "open", "forward"]
+"""Of the README's numbered path. read: the body's arrival. spill: all that a deployment took which handed it on. open:
+until an engine's first bytes; of an answer in one piece, all of them.
+"""
+_OF_ONE_DEPLOYMENT: tuple[Stage, ...] = ("reserve", "open", "forward")
+Result = Literal["ok", "left", "limited", "refused", "failed"]
+"""What kind of outcome: failed is ours to answer for, limited is 429, refused the request's own fault."""
 
 
 @dataclass(slots=True)
@@ -33,7 +44,11 @@ class RequestRecord:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    cost_micros: int | None = None
+    """In millionths of the currency; None: without a price."""
     first_token: float | None = None
+    stages: dict[Stage, float] = field(default_factory=dict)
+    """When each stage was over, in the order in which they were."""
     duration: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -48,6 +63,7 @@ class RequestRecord:
     """The deployment that was asked, when another one served."""
     spill_error: int = 0
     """The status with which the other one failed too."""
+    trace: Trace = NO_TRACE
     reckoning: asyncio.Future[None] | None = None
     """Under way when the request has ended but its tokens are still being asked of the engine."""
 
@@ -58,6 +74,30 @@ class RequestRecord:
     def spent(self, prompt: int, cached: int, completion: int) -> None:
         """Tokens, final."""
         self.prompt_tokens, self.cached_tokens, self.completion_tokens = prompt, cached, completion
+
+    def passed(self, stage: Stage) -> None:
+        """This stage is over now. A spill takes the place of all that the first deployment did."""
+        if stage == "spill":
+            for one in _OF_ONE_DEPLOYMENT:
+                self.stages.pop(one, None)
+        self.stages[stage] = self.elapsed()
+
+    def spans(self) -> Iterator[tuple[Stage, float, float]]:
+        """Each stage with its beginning and end: one begins where the other ended."""
+        began = 0.0
+        for stage, ended in self.stages.items():
+            yield stage, began, ended
+            began = ended
+
+    @property
+    def result(self) -> Result:
+        if self.outcome == "ok":
+            return "ok"
+        if self.outcome == "client_left":
+            return "left"
+        if self.status == 429:
+            return "limited"
+        return "refused" if 400 <= self.status < 500 else "failed"
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started

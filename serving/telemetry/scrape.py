@@ -39,6 +39,15 @@ class Scrape:
                 sums[dict(labels).get(label, "")] += value
         return dict(sums)
 
+    def highest(self, label: str, name: str) -> dict[str, float]:
+        """The largest of the series of this name, by a label: of a share, which does not add up over processes."""
+        found: dict[str, float] = {}
+        for (known, labels), value in self._values.items():
+            if known == name:
+                of = dict(labels).get(label, "")
+                found[of] = max(value, found.get(of, value))
+        return found
+
     def quantile(self, share: float, name: str, **where: str) -> float | None:
         """Of a histogram, between the bounds of a bucket as Prometheus does it; None without an observation."""
         buckets = sorted((float(le), count) for le, count in self.by("le", f"{name}_bucket", **where).items())

@@ -56,7 +56,7 @@ async def test_metrics_tell_requests_tokens_and_times_by_deployment(site: OpenSi
     response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
     for line in (
-        'clinserve_requests_total{deployment="echo",operation="chat",outcome="ok"} 2.0',
+        'clinserve_requests_total{deployment="echo",operation="chat",outcome="ok",result="ok"} 2.0',
         'clinserve_tokens_total{deployment="echo",type="prompt"} 6.0',
         'clinserve_tokens_total{deployment="echo",type="completion"} 6.0',
         'clinserve_requests_in_flight{deployment="echo"} 0.0',

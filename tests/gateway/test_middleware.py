@@ -17,6 +17,7 @@ from serving.gateway.dialects.dialect import Spoken
 from serving.gateway.middleware import BodyLimit, Recorded, RequestId, UntilClientLeaves
 from serving.telemetry.metrics import NoMetrics
 from serving.telemetry.record import RequestRecord
+from serving.telemetry.traces import NoTraces
 from serving.tenants.audit_log import NoAudit
 from serving.tenants.ledger import NoLedger
 from tests.conftest import OpenSite
@@ -223,4 +224,4 @@ async def call(
 
 
 def recorded(app: ASGIApp, **parts: Any) -> ASGIApp:
-    return Spoken(Recorded(app, **parts), dialects=(OpenAI(),))
+    return Spoken(Recorded(app, traces=NoTraces(), **parts), dialects=(OpenAI(),))

@@ -19,8 +19,9 @@ from tests.local import RecordingEngine, chat, listening
 
 CANARY = "Zebulon-Quackenbush-19470231"
 FIELDS = [
-    "time", "event", "request_id", "method", "route", "status", "outcome", "tenant", "key_id", "deployment", "stream",
-    "prompt_tokens", "cached_tokens", "completion_tokens", "ttft_ms", "tpot_ms", "duration_ms",
+    "time", "level", "event", "request_id", "trace_id", "span_id", "method", "route", "status", "outcome", "tenant",
+    "key_id", "deployment", "stream", "prompt_tokens", "cached_tokens", "completion_tokens", "ttft_ms", "tpot_ms",
+    "duration_ms",
 ]  # fmt: skip
 
 
@@ -32,7 +33,8 @@ async def test_a_line_says_who_asked_for_what_and_how_it_went(site: OpenSite) ->
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     assert 0 <= line.pop("ttft_ms") <= line.pop("duration_ms") and line.pop("tpot_ms") >= 0
     assert line == {
-        "event": "request", "request_id": response.headers["x-request-id"], "method": "POST", "status": 200,
+        "level": "info", "event": "request", "request_id": response.headers["x-request-id"], "trace_id": "",
+        "span_id": "", "method": "POST", "status": 200,
         "route": "/v1/chat/completions", "outcome": "ok", "tenant": "ward", "key_id": open_site.key[4:12],
         "deployment": "echo", "stream": True, "prompt_tokens": 3, "cached_tokens": 0, "completion_tokens": 3,
     }  # fmt: skip
@@ -100,7 +102,8 @@ async def test_an_exception_with_a_prompt_in_its_text_leaves_only_its_kind_and_p
         async with open_site.client(url) as client:
             response = await client.post("/v1/chat/completions", json=chat(CANARY))
     broke, _ = open_site.log()
-    assert list(broke) == ["time", "event", "request_id", "route", "error", "at"] and broke["error"] == "ValueError"
+    assert list(broke) == ["time", "level", "event", "request_id", "trace_id", "span_id", "route", "error", "at"]
+    assert (broke["level"], broke["error"]) == ("error", "ValueError")
     assert all(re.fullmatch(r"[\w.]+:\d+ [\w<>]+", place) for place in broke["at"])
     assert CANARY not in str(open_site.log()) + response.text + "".join(capfd.readouterr())
 
@@ -112,6 +115,35 @@ def test_lines_are_whole_and_in_a_file_of_the_owners_own(tmp_path: Path) -> None
         log.finished(record)
     assert len([json.loads(line) for line in (tmp_path / "logs" / "requests.jsonl").read_text().splitlines()]) == 3
     assert (tmp_path / "logs").stat().st_mode & 0o077 == 0
+
+
+KINDS = [("ok", 200), ("client_left", 499), ("rate_limit_exceeded", 429), ("not_found", 404), ("engine_failed", 200)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "written"),
+    [
+        ({}, ["info", "info", "warning", "warning", "error"]),
+        ({"level": "warning"}, ["warning", "warning", "error"]),
+        ({"level": "error"}, ["error"]),
+        ({"share": 0.5, "draw": iter([0.4, 0.6]).__next__}, ["info", "warning", "warning", "error"]),
+        ({"share": 0.0}, ["warning", "warning", "error"]),
+    ],
+)
+def test_level_and_share_leave_out_what_went_well_and_never_a_failure(
+    settings: dict[str, Any], written: list[str]
+) -> None:
+    stream = io.StringIO()
+    log = JsonLog(stream, **settings)
+    for outcome, status in KINDS:
+        log.finished(RequestRecord(request_id="req_1", method="GET", outcome=outcome, status=status))
+    assert [json.loads(line)["level"] for line in stream.getvalue().splitlines()] == written
+
+
+def test_the_heads_of_audit_chains_are_written_whatever_the_level() -> None:
+    stream = io.StringIO()
+    JsonLog(stream, level="error", share=0.0).anchored("chain", 7, "hash")
+    assert json.loads(stream.getvalue())["event"] == "audit_checkpoint"
 
 
 def test_a_log_that_is_off_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:

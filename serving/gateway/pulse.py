@@ -1,0 +1,32 @@
+"""How late the event loop is, as a metric. Timers inside a handler do not see it: they start when the loop has come."""
+
+from __future__ import annotations
+
+import asyncio
+
+from serving.telemetry.metrics import Metrics
+
+_EVERY_SECONDS = 0.25
+
+
+class Pulse:
+    """Runs beside the requests."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._beating = asyncio.create_task(self._beat())
+
+    async def close(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _EVERY_SECONDS
+            await asyncio.sleep(_EVERY_SECONDS)
+            self._metrics.lagged(max(0.0, loop.time() - due))
