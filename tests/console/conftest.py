@@ -83,6 +83,12 @@ class Console:
         self.page.get_by_role("button", name="Send").click()
         return self.page.get_by_role("article").last
 
+    def answered(self) -> None:
+        """Wait for the answer's end; fail with what the page says when it is none."""
+        state = self.page.get_by_role("status")
+        expect(state).not_to_have_text("Answering …")
+        assert state.inner_text() == "Answered.", self.page.get_by_role("article").last.inner_text()
+
     def ask_nothing(self, text: str) -> None:
         """Try to send a message that the page holds back."""
         asked: list[object] = []

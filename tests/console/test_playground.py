@@ -33,7 +33,7 @@ def test_an_answer_streams_in_with_its_tokens_and_times(console: OpenConsole) ->
     answer = here.ask("one two three four five six seven eight nine ten")
     expect(answer).to_contain_text("one two")
     assert "ten" not in answer.inner_text()  # it comes word by word
-    expect(here.page.get_by_role("status")).to_have_text("Answered.")
+    here.answered()
     expect(answer).to_contain_text("ten")
     facts = answer.locator(".facts").inner_text()
     assert "10 in" in facts and "10 out" in facts and "req_" in facts
@@ -58,7 +58,7 @@ def test_settings_and_the_conversation_so_far_are_sent(console: OpenConsole) -> 
     here = open_playground(console)
     page = here.page
     expect(here.ask("first words")).to_contain_text("first words")
-    expect(page.get_by_role("status")).to_have_text("Answered.")
+    here.answered()
     page.get_by_label("System prompt").fill("Be brief.")
     page.get_by_label("Temperature").fill("0.2")
     page.get_by_label("Longest answer").fill("7")
@@ -112,7 +112,7 @@ def test_what_filters_find_is_shown_and_a_blocked_prompt_does_not_stay_in_the_co
     here = open_playground(console, guards=guards, deployments=[deployment])
     answer = here.ask("Write to jane@example.org.")
     expect(answer).to_contain_text("prompt: personally identifiable information found (email)")
-    expect(here.page.get_by_role("status")).to_have_text("Answered.")
+    here.answered()
     blocked = here.ask("a fentanyl patch")
     expect(blocked).to_contain_text("prompt: custom blocklists blocked (drugs)")
     expect(blocked.get_by_role("alert")).to_contain_text("content management policy")
@@ -124,7 +124,7 @@ def test_formatting_is_shown_and_stays_text_otherwise(console: OpenConsole) -> N
     text = "## Plan\n- **lisinopril** `10 mg`\n- see [this](https://example.org)\n\n```\nif a < b:\n```"
     here = open_playground(console, engine=RecordingEngine((ROLE, word(text), DONE)))
     answer = here.ask("a plan")
-    expect(here.page.get_by_role("status")).to_have_text("Answered.")
+    here.answered()
     expect(answer.locator("strong")).to_have_text("lisinopril")
     expect(answer.get_by_role("listitem")).to_have_count(2)
     expect(answer.locator(".words pre")).to_have_text("if a < b:")

@@ -35,7 +35,7 @@ def test_nothing_that_a_model_says_or_a_name_holds_is_run(console: OpenConsole) 
     here.sign_in("root")
     page = here.page
     answer = here.ask(CANARY)
-    expect(page.get_by_role("status")).to_have_text("Answered.")
+    here.answered()
     expect(answer).to_contain_text('<img src=x onerror="window.stung=1">')
     page.get_by_role("button", name="View as code").click()
     page.keyboard.press("Escape")
@@ -104,7 +104,7 @@ def test_all_is_reached_by_keyboard_alone(console: OpenConsole) -> None:
     expect(page.get_by_label("Message")).to_be_focused()
     keys.type("one two three four five six")
     keys.press("Control+Enter")
-    expect(page.get_by_role("status")).to_have_text("Answered.")
+    here.answered()
     keys.type("word " * 100)
     keys.press("Control+Enter")
     expect(page.get_by_role("status")).to_have_text("Answering …")
@@ -135,7 +135,7 @@ def test_a_screen_reader_is_told_when_an_answer_is_whole(console: OpenConsole) -
     here.sign_in("ward_user")
     answer = here.ask("one two three four five six seven eight")
     expect(answer.locator("[aria-busy=true]")).to_have_count(1)  # not read word by word
-    expect(here.page.get_by_role("status")).to_have_text("Answered.")
+    here.answered()
     expect(answer.locator("[aria-busy=true]")).to_have_count(0)
     assert here.page.get_by_role("log", name="Conversation").count() == 1
     assert here.page.evaluate(UNNAMED) == 0
