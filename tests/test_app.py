@@ -74,12 +74,12 @@ async def test_the_settings_patience_is_the_engines(
 
 
 async def test_every_limit_of_the_settings_is_kept(site: OpenSite) -> None:
-    engine, tool = RecordingEngine(), {"type": "function", "function": {"name": "f"}}
+    engine, tool = RecordingEngine(), {"type": "function", "function": {"name": "x"}}
     limits = {name: 1 for name in Limits.model_fields} | {"max_schema": 60, "max_schema_depth": 2}
     client = site(engine, limits=limits).client()
     beyond: list[Tree] = [
         {"max_tokens": 2}, {"n": 2}, {"top_logprobs": 2}, {"stop": ["a", "b"]}, {"tools": [tool, tool]},
-        {"tools": [tool | {"x": "x" * 60}]}, {"tools": [tool | {"x": {"x": {}}}]},
+        {"tools": [tool | {"x": "x" * 60}]}, {"tools": [tool | {"x": {"y": {}}}]},
     ]  # fmt: skip
     for fields in beyond:
         error_of(await client.post(PATH, json=chat(**fields)), 400, "invalid_request")
