@@ -167,6 +167,7 @@ def test_both_spellings_of_expires_after_are_taken(place: Site, url: str) -> Non
         {"purpose": "batch", "expires_after[seconds]": "60"},
         {"purpose": "batch", "expires_after[seconds]": "soon"},
         {"purpose": "batch", "expires_after[seconds]": "7200", "expires_after[anchor]": "now"},
+        {"purpose": "batch", "expires_after[anchor]": "now"},
     ],
 )
 def test_an_upload_that_is_refused_leaves_nothing(place: Site, url: str, fields: dict[str, str]) -> None:

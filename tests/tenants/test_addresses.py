@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
 from serving.app import build_keyring, open_office
 from tests.conftest import OpenSite
 from tests.local import error_of, listening
+from tests.tenants.databases import migrated
 
 
-async def test_a_nul_in_an_address_or_an_id_is_no_outage(site: OpenSite, postgresql: str) -> None:
-    place = site(database={"url": postgresql})
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Its URL."""
+    with migrated("postgresql", request, tmp_path):
+        yield request.getfixturevalue("postgresql")
+
+
+async def test_a_nul_in_an_address_or_an_id_is_no_outage(site: OpenSite, database: str) -> None:
+    place = site(database={"url": database})
     with open_office(place.settings) as office:
         office.administration.ensure_tenant("ward")
     _, secret = build_keyring(place.settings).mint("ward", "nul")
