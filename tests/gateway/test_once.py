@@ -149,8 +149,8 @@ async def test_whoever_leaves_before_the_end_finds_the_key_free_again(site: Open
     with listening(open_site.app) as url:
         async with open_site.client(url) as client:
             with pytest.raises(httpx.ReadTimeout):
-                await client.post(PATH, json=chat("STALL one two", stream=stream), headers=KEY, timeout=0.2)
-            await eventually(lambda: engine.running == 0)
+                await client.post(PATH, json=chat("STALL one two", stream=stream), headers=KEY, timeout=1)
+            await eventually(lambda: engine.running == 0 and len(open_site.log()) == 1)
             engine._failures = ()
             response = await client.post(PATH, json=chat("STALL one two", stream=stream), headers=KEY)
     assert response.status_code == 200 and "idempotency-replayed" not in response.headers

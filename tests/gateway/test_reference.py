@@ -64,7 +64,7 @@ class Asked:
 def asked(site: OpenSite) -> Iterator[Asked]:
     place = hospital(site)
     key = place.keys["root"]
-    with listening(place.site.app) as url, httpx.Client(base_url=url, headers={"api-key": key}) as client:
+    with listening(place.site.app) as url, httpx.Client(base_url=url, headers={"api-key": key}, timeout=30) as client:
         client.patch("/admin/v1/tenants/system", json={"keep_responses": 86400}).raise_for_status()
         line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}
         sent = {"file": ("in.jsonl", json.dumps(line)), "purpose": (None, "batch")}
@@ -131,7 +131,7 @@ def test_what_is_described_is_what_is_answered(asked: Asked, tag: str) -> None:
     for operation in asked.operations(tag):
         ask_all(asked, operation)
     assert CANARY not in json.dumps(asked.site.log())
-    assert CANARY not in httpx.get(f"{asked.url}/metrics").text
+    assert CANARY not in httpx.get(f"{asked.url}/metrics", timeout=30).text
     assert any(200 in statuses for statuses in asked.statuses.values())
 
 

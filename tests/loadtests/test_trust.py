@@ -56,10 +56,10 @@ def test_every_request_of_the_schedule_is_accounted_for_whatever_the_number_of_w
     assert tally.offered > 20 and tally.kinds["ok"] == tally.offered
     assert tally.frames_per_token == pytest.approx(1.0)
     assert any(not row.measured for row in measured.rows)
-    answered = [row for row in measured.rows if row.kind == "ok"]  # the last ones were cut when the window had ended
-    logged = server.requests(before)
-    assert len(logged) == len(answered)
-    assert sum(line["completion_tokens"] for line in logged) == sum(row.answer_tokens for row in answered)
+    answered = [row for row in measured.rows if row.kind == "ok"]
+    logged, cut = server.requests(before), len(measured.rows) - len(answered)  # when the window had ended
+    assert len(answered) <= len(logged) <= len(answered) + cut
+    assert sum(line["completion_tokens"] for line in logged) >= sum(row.answer_tokens for row in answered)
 
 
 def test_the_command_opens_with_its_verdict_and_leaves_a_report(server: Echo, tmp_path: Path) -> None:
