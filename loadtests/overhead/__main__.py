@@ -23,6 +23,7 @@ from loadtests.overhead.peers import (
     Site,
     check_model,
     described,
+    litellm_version,
     read_engine,
 )
 from loadtests.overhead.rounds import Load, Round, visit
@@ -177,11 +178,12 @@ def finish(rounds: Sequence[Round], options: argparse.Namespace, site: Site, con
         "step_ms": options.step_ms,
         "seed": options.seed,
         "running_already": dict(options.url),
+        "litellm": litellm_version(site),
         "missing": missing,
         "started": configurations,
     }
     report.write(options.out / "overhead.json", report.document(rounds, load, settings))
-    facts = machine.environment() | {"rounds": options.rounds, "tokens of an answer": load.tokens}
+    facts = [*machine.facts(), litellm_version(site), f"rounds: {options.rounds}", f"{load.tokens} tokens an answer"]
     (options.out / "overhead.md").write_text(tables.markdown(sheets, configurations, facts))
     console.print(f"written: {options.out}/overhead.json, overhead.md, pictures and logs", highlight=False)
     return _verdict(report.summarise(rounds, load, options.engines[0]), load, options.fail_under, console)

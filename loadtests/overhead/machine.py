@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "commit": _commit(),
     }
+
+
+def facts() -> list[str]:
+    """The same in words, for a line."""
+    known = environment() | {"date": datetime.now(UTC).date().isoformat()}
+    known |= {"python": f"Python {known['python']}", "cores": f"{known['cores']} cores"}
+    return [str(known[name]) for name in ("date", "cores", "cpu", "vllm", "ray", "torch", "python", "commit")]
 
 
 def _version(*names: str) -> str:

@@ -260,10 +260,12 @@ def litellm(site: Site, kind: EngineKind) -> Stack:
         "LITELLM_LOG": "ERROR",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "NO_DOCS": "True",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # on 127.0.0.1; a key would only cost it time
     }
     launch = Launch(
         "LiteLLM",
-        [*command, "--num_workers", str(site.workers)],
+        # A worker that imports for longer than uvicorn's five seconds is killed and started again, for ever.
+        [*command, "--num_workers", str(site.workers), "--timeout_worker_healthcheck", "120"],
         site.ports,
         "/health/liveliness",
         environment,
@@ -271,6 +273,11 @@ def litellm(site: Site, kind: EngineKind) -> Stack:
         "litellm",
     )
     return Stack([engine_launch(site, kind), launch], site.engine.name)
+
+
+def litellm_version(site: Site) -> str:
+    found = sorted(site.litellm.parent.parent.glob("lib/python*/site-packages/litellm-*.dist-info"))
+    return found[0].name.removesuffix(".dist-info").replace("-", " ") if found else "no litellm"
 
 
 def _litellm_missing(site: Site) -> str | None:
@@ -309,6 +316,5 @@ def described(stack: Stack) -> Sequence[str]:
 
 def _short(word: str) -> str:
     """Without this machine's folders, and quoted where a shell would split it."""
-    word = word.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
-    word = "python" if word == sys.executable else word.removeprefix(f"{sys.prefix}/bin/")
+    word = "python" if word == sys.executable else word.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
     return f"'{word}'" if any(c in word for c in " {") else word

@@ -35,8 +35,10 @@ def draw(path: Path, title: str, summary: Summary, split: Mapping[str, Mapping[s
     _lines(axes[1, 0], "time between tokens, p50 (solid) and p99 (dotted), ms", peers, summary, load, _itl50)
     _lines(axes[1, 0], "", peers, summary, load, lambda n: report.itl(n, 99), dotted=True)
     axes[0, 1].set_yscale("log")
-    axes[1, 0].set_yscale("symlog", linthresh=1)
-    axes[0, 0].legend(fontsize=8)
+    axes[1, 0].set_yscale("symlog", linthresh=1)  # tokens that come together are 0 ms apart
+    axes[1, 0].set_ylim(bottom=0)
+    if peers:
+        axes[0, 0].legend(fontsize=8)
     _bars(axes[1, 1], f"CPU outside the engine, µs a token, {load.reference} streams", peers, split)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -15,6 +15,7 @@ and its session, so it finds them where parents and names do not."""
 ENGINE = "engine"
 ROLES: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first match on the title wins
     (ENGINE, re.compile(r"VLLM::(EngineCore|Worker|DPCoordinator)|ray::(RayWorkerProc|RayWorkerWrapper)")),
+    ("ingress", re.compile(r"ray::ServeReplica:[^:]*:(OpenAiIngress|LLMRouter)")),  # Ray Serve LLM's own
     ("gateway", re.compile(r"ray::ServeReplica:gateway[:\s]")),
     ("engine replica", re.compile(r"ray::ServeReplica:")),  # vLLM's API server inside a Ray Serve replica
     ("haproxy", re.compile(r"(\S*/)?haproxy\b")),

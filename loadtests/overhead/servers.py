@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from loadtests.overhead.processes import MARK, Family, Processes, alive, end
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 240.0
+START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 60.0  # Ray needs 10-20 s to take its cluster down
 LOG_TAIL_LINES = 30
 

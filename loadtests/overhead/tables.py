@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from loadtests.overhead import report
-from loadtests.overhead.peers import PEERS, EngineKind
+from loadtests.overhead.peers import BARE, PEERS, EngineKind
 from loadtests.overhead.report import Summary, Value
-from loadtests.overhead.rounds import Load
+from loadtests.overhead.rounds import Load, loaded
 
 ENGINES: Mapping[EngineKind, str] = {
     "model": "the demo model on vLLM",
@@ -31,18 +30,13 @@ class Sheet:
 def sheets(engine: EngineKind, summary: Summary, outcomes: Mapping[str, str], load: Load) -> list[Sheet]:
     """Return the tables of one engine. outcomes: by peer, why it has no numbers, or not all of them."""
     some = sorted({min(load.streams), load.reference})
-    latency = [
-        (f"{what} {share}, {n} stream{'s' * (n > 1)}", name(n, int(share[1:])))
-        for n in some
-        for what, name in (("TTFT", report.ttft), ("ITL", report.itl))
-        for share in ("p50", "p99")
-    ]
+    added = "what each adds to the bare engine's" if BARE in summary else "as it is: no bare engine was measured"
     cost = [
         (f"CPU, µs a token, {load.reference} streams", report.cpu(load.reference)),
         ("requests/s of one core, not streamed", report.REQUESTS),
         ("memory, MiB", report.MEMORY),
     ]
-    rates = [(f"{n} stream{'s' * (n > 1)}", report.throughput(n)) for n in load.streams]
+    rates = [(loaded(n), report.throughput(n)) for n in load.streams]
     on = ENGINES[engine]
 
     def sheet(title: str, columns: Sequence[tuple[str, str]], cell: Callable[[Value], str]) -> Sheet:
@@ -59,9 +53,17 @@ def sheets(engine: EngineKind, summary: Summary, outcomes: Mapping[str, str], lo
         return Sheet(title, [title_of for title_of, _ in columns], rows)
 
     return [
-        sheet(f"Throughput, tokens/s, and its share of the bare engine's: {on}", rates, _rate),
-        sheet(f"Latency in ms, of the bare engine and what each adds to it: {on}", latency, _latency),
+        sheet(f"Throughput, tokens/s · its share of the bare engine's: {on}", rates, _rate),
+        *(sheet(f"Latency in ms with {loaded(n)}, {added}: {on}", _latencies(n), _latency) for n in some),
         sheet(f"Cost outside the engine: {on}", cost, _cost),
+    ]
+
+
+def _latencies(streams: int) -> list[tuple[str, str]]:
+    return [
+        (f"{what} p{share}", name(streams, share))
+        for what, name in (("TTFT", report.ttft), ("ITL", report.itl))
+        for share in (50, 99)
     ]
 
 
@@ -96,10 +98,13 @@ def show(console: Console, sheet: Sheet) -> None:
 
 
 def markdown(
-    tables: Sequence[Sheet], configurations: Mapping[EngineKind, Mapping[str, Sequence[str]]], facts: Mapping[str, Any]
+    tables: Sequence[Sheet], configurations: Mapping[EngineKind, Mapping[str, Sequence[str]]], facts: Sequence[str]
 ) -> str:
-    """Return the whole report. configurations: by engine and peer, as peers.described gives them."""
-    lines = [", ".join(f"{name} {value}" for name, value in facts.items()), ""]
+    """Return the whole report.
+
+    configurations: by engine and peer, as peers.described gives them. facts: about machine and load.
+    """
+    lines = [", ".join(facts), ""]
     for sheet in tables:
         lines += [f"**{sheet.title}**", "", f"| | {' | '.join(sheet.columns)} |"]
         lines += ["|---" + "|---:" * len(sheet.columns) + "|"]
@@ -114,8 +119,8 @@ def markdown(
 
 def outcome(failure: str) -> str:
     """A failure in the words that fit into a cell."""
-    first = failure.strip().splitlines()[0]
-    return f"failed: {first[:100]}"
+    first, *rest = failure.strip().splitlines()
+    return f"failed: {first} {rest[0].strip()}"[:120] if first.endswith(":") and rest else f"failed: {first}"[:120]
 
 
 def split(peer: str, roles: Mapping[str, float]) -> str:
