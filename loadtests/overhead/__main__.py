@@ -14,6 +14,7 @@ from typing import get_args
 from rich.console import Console
 
 from loadtests.overhead import machine, plots, report, tables
+from loadtests.overhead.engine import check_model, read_engine
 from loadtests.overhead.peers import (
     BARE,
     LITELLM,
@@ -21,10 +22,8 @@ from loadtests.overhead.peers import (
     PRODUCT,
     EngineKind,
     Site,
-    check_model,
     described,
     litellm_version,
-    read_engine,
 )
 from loadtests.overhead.rounds import Load, Round, visit
 from loadtests.overhead.servers import ROOT, BenchError, Target, read_key, running, watch

@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 
 from loadtests.overhead import client, processes, servers
-from loadtests.overhead.client import GAP_UNIT_S, Answer, Plan
+from loadtests.overhead.answer import Answer
+from loadtests.overhead.client import GAP_UNIT_S, Plan
 from loadtests.overhead.echo import Engine, Frames
 
 Write = Callable[[asyncio.StreamWriter], Awaitable[None]]

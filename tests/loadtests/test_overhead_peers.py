@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadtests.overhead import peers, servers
+from loadtests.overhead import engine, peers, servers
 from loadtests.overhead.__main__ import arguments, load_of, order
-from loadtests.overhead.peers import PEERS, Engine, Site, described
+from loadtests.overhead.engine import Engine
+from loadtests.overhead.peers import PEERS, Site, described
 
 CONFIG = """
 deployments:
@@ -22,12 +23,12 @@ deployments:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    engine = Engine("demo", "org/model", {"max_model_len": 64}, {"OMP_NUM_THREADS": "1"})
-    return Site(tmp_path / "demo.yaml", engine, tmp_path, ports=9000, workers=2)
+    vllm = Engine("demo", "org/model", {"max_model_len": 64}, {"OMP_NUM_THREADS": "1"})
+    return Site(tmp_path / "demo.yaml", vllm, tmp_path, ports=9000, workers=2)
 
 
 def test_engine_arguments_become_command_line_flags() -> None:
-    assert peers.flags(
+    assert engine.flags(
         {
             "max_model_len": 2048,
             "enforce_eager": True,
@@ -49,7 +50,7 @@ def test_engine_arguments_become_command_line_flags() -> None:
 
 def test_every_peer_gets_the_engine_of_the_first_deployment(tmp_path: Path, site: Site) -> None:
     site.config.write_text(CONFIG)
-    assert peers.read_engine(site.config) == site.engine
+    assert engine.read_engine(site.config) == site.engine
     (bare,) = peers.bare(site, "model").launches
     assert bare.command[:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", "org/model"]
     assert {"--served-model-name", "demo", "--port", "9001", "--max-model-len", "64"} <= set(bare.command)
@@ -65,11 +66,11 @@ def test_every_peer_gets_the_engine_of_the_first_deployment(tmp_path: Path, site
 @pytest.mark.parametrize("kind", ["model", "echo"])
 @pytest.mark.parametrize("name", ["gateway", "litellm"])
 def test_a_peer_in_front_of_the_bare_engine_is_told_where_it_is(site: Site, name: str, kind: peers.EngineKind) -> None:
-    engine, front = PEERS[name].stack(site, kind).launches
-    assert engine == peers.engine_launch(site, kind)
+    behind, front = PEERS[name].stack(site, kind).launches
+    assert behind == peers.engine_launch(site, kind)
     assert front.port == 9000
     (text,) = front.files.values()
-    assert f"http://127.0.0.1:{engine.port}/v1" in text
+    assert f"http://127.0.0.1:{behind.port}/v1" in text
 
 
 def test_the_product_is_measured_with_the_configuration_that_is_named_and_a_state_of_its_own(site: Site) -> None:
@@ -144,7 +145,7 @@ def test_what_is_shown_of_a_peer_names_neither_this_machine_nor_its_folders(site
 def test_a_configuration_without_vllm_is_one_clear_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "demo.yaml").write_text(text)
     with pytest.raises(servers.BenchError, match=r"demo\.yaml"):
-        peers.read_engine(tmp_path / "demo.yaml")
+        engine.read_engine(tmp_path / "demo.yaml")
 
 
 def test_a_taken_port_and_a_missing_model_are_clear_errors() -> None:
@@ -154,7 +155,7 @@ def test_a_taken_port_and_a_missing_model_are_clear_errors() -> None:
         with pytest.raises(servers.BenchError, match="in use"):
             servers.check_port(taken.getsockname()[1])
     with pytest.raises(servers.BenchError, match=r"no model in ../nothing"):
-        peers.check_model(Engine("demo", "../nothing", {}, {}))
+        engine.check_model(Engine("demo", "../nothing", {}, {}))
 
 
 @pytest.mark.parametrize(

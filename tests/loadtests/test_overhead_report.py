@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.overhead import plots, report, tables
-from loadtests.overhead.client import Result, Timing
+from loadtests.overhead.answer import Timing
+from loadtests.overhead.client import Result
 from loadtests.overhead.peers import PEERS
 from loadtests.overhead.processes import ENGINE
 from loadtests.overhead.rounds import TTFT, WHOLE, Load, Phase, Round, loaded
