@@ -16,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup setup-dev serve chat doctor check format test drill bench load lock readme clean
+.PHONY: help setup setup-dev serve chat doctor check format test drill bench bench-litellm load lock readme clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -47,9 +47,12 @@ format: setup-dev ## Format and mend what can be mended
 test: check ## Everything, with real vLLM and Ray Serve
 	@$(BIN)/python -m pytest -q -m ray
 
-bench: setup-dev ## Bare vLLM against the full path, and governance on against off, side by side (minutes); see loadtests
+BENCH ?=
+bench: setup-dev ## Side by side: governance on and off; vLLM, the product, Ray Serve LLM, LiteLLM (an hour; BENCH=--quick)
 	@$(BIN)/python -m loadtests.governance
-	@$(BIN)/python -m loadtests.overhead
+	@$(BIN)/python -m loadtests.overhead $(BENCH)
+
+bench-litellm: $(VENV)/.litellm ## Install LiteLLM's proxy beside the product, so that `bench` can measure it
 
 load: setup-dev ## Put two minutes of load on a running `make serve`; the verdict first, then a report (SCENARIO=, PORT=, URL=)
 	@$(BIN)/python -m loadtests "$(SCENARIO)" --url "$(or $(URL),http://127.0.0.1:$(or $(PORT),8000))"
@@ -58,7 +61,7 @@ drill: setup-dev ## What takes longer than a test may: killed batches, benchmark
 	@REFERENCE_EXAMPLES=60 $(BIN)/python -m pytest -q --timeout 1200 tests/gateway/test_reference.py
 	@$(BIN)/python -m loadtests.batches
 	@$(BIN)/python -m loadtests.trust
-	@$(BIN)/python -m loadtests.overhead
+	@$(BIN)/python -m loadtests.overhead --quick --peers bare,product --engines model
 	@$(BIN)/python deploy/demo_model/evaluate.py
 
 lock: setup-dev ## Resolve requirements/*.in again into requirements/*.txt
@@ -87,6 +90,13 @@ $(VENV)/.serve: $(VENV)/.python requirements/serve.txt pyproject.toml
 	@bash requirements/step.sh "[2/3] vLLM, Ray and the rest, pinned" \
 	  '$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/serve.txt'
 	@bash requirements/step.sh "[3/3] clinserve" '$(PIP) install --no-deps --no-build-isolation -e .'
+	@touch $@
+
+$(VENV)/.litellm: $(VENV)/.python requirements/litellm.txt
+	@rm -rf $(VENV)/litellm && "$(PYTHON)" -m venv $(VENV)/litellm
+	@bash requirements/step.sh "[litellm] LiteLLM's proxy, in $(VENV)/litellm" \
+	  '$(VENV)/litellm/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes \
+	  --only-binary :all: -r requirements/litellm.txt'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/openai-1.txt requirements/openai-2.txt tests/node/package-lock.json

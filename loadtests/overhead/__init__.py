@@ -1,1 +1,1 @@
-"""What the product adds to vLLM: bare vLLM and the full path, measured in turn by the same client in one run."""
+"""What each way to serve a model adds to the engine: peers measured in turn by the same client in one run."""

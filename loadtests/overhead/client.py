@@ -1,4 +1,4 @@
-"""The load client, a process of its own: a closed loop of streamed chat requests, timed as the bytes arrive.
+"""The load client, a process of its own: a closed loop of chat requests, timed as the bytes arrive.
 
 It shares the cores with what it measures, so it does as little as it can: requests are encoded before the clock runs,
 events are parsed as JSON only up to the first one with content, and the rest is looked at once the answer is complete.
@@ -14,6 +14,7 @@ import gc
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
@@ -21,8 +22,10 @@ from typing import Any, cast
 
 import uvloop
 
-CONTENT_FIELDS = ("content", "reasoning_content", "reasoning")
-DONE = b"data: [DONE]"
+from loadtests.overhead.answer import Answer, Failed, Timing
+
+GAP_UNIT_S = 1e-5
+"""Time between tokens is kept in steps of this size: a run has a hundred thousand of them."""
 REASONS_KEPT = 5
 
 
@@ -41,33 +44,24 @@ class Plan:
     path: str = "/v1/chat/completions"
     key: str = field(default="", repr=False)
     tls: bool = False
+    stream: bool = True
     timeout_s: float = 120.0  # for one whole answer
 
 
 @dataclass(frozen=True)
-class Timing:
-    """One complete answer. Seconds; tokens as the server counted them, frames as they arrived."""
-
-    ttft: float
-    e2e: float
-    tpot: float | None  # undefined for one token
-    tokens: int
-    frames: int
-
-
-@dataclass(frozen=True)
 class Result:
-    """One client run. `wall_s` is from the first byte sent to the last one received."""
+    """One client run. `wall_s` is from the first byte sent to the last one received.
+
+    gaps: how often each time between two tokens was seen, in units of GAP_UNIT_S. Tokens that one read brings together
+    are nothing apart, as they are for whoever reads the screen.
+    """
 
     wall_s: float
     client_cpu_s: float
     timings: list[Timing]
     failed: int = 0
     reasons: list[str] = field(default_factory=list)
-
-
-class Failed(Exception):
-    """One request did not give the whole answer that was asked for."""
+    gaps: dict[int, int] = field(default_factory=dict)
 
 
 COMPLAINTS = ("chest pain on exertion", "a dry cough", "swollen ankles", "dizziness on standing", "a painful knee")
@@ -97,24 +91,23 @@ def prompt(seed: str, nonce: str, number: int) -> str:
 
 def encode(plan: Plan, number: int) -> bytes:
     """Return the whole HTTP request, ready to write."""
-    body = json.dumps(
-        {
-            "model": plan.model,
-            "messages": [{"role": "user", "content": prompt(plan.seed, plan.nonce, number)}],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": 0,
-            "max_tokens": plan.tokens,
-            "min_tokens": plan.tokens,
-            "ignore_eos": True,
-            # Else a token that ends a turn has no text, nor has what follows: no first token could be seen.
-            "skip_special_tokens": False,
-        }
-    ).encode()
+    asked: dict[str, Any] = {
+        "model": plan.model,
+        "messages": [{"role": "user", "content": prompt(plan.seed, plan.nonce, number)}],
+        "temperature": 0,
+        "max_tokens": plan.tokens,
+        "min_tokens": plan.tokens,
+        "ignore_eos": True,
+        # Else a token that ends a turn has no text, nor has what follows: no first token could be seen.
+        "skip_special_tokens": False,
+    }
+    if plan.stream:
+        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+    body = json.dumps(asked).encode()
     lines = [
         f"POST {plan.path} HTTP/1.1",
         f"Host: {plan.host}:{plan.port}",
-        "Accept: text/event-stream",
+        f"Accept: {'text/event-stream' if plan.stream else 'application/json'}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
     ]
@@ -123,132 +116,13 @@ def encode(plan: Plan, number: int) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-class Answer:
-    """One HTTP response as it arrives. Keeps the pieces; reads only what it must before the end."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.first: float | None = None  # when the first event with content was complete
-        self.last = 0.0  # when the last body bytes came: [DONE] in a whole answer
-        self.complete = False
-        self.keep_alive = True
-        self._pieces: list[bytes] = []
-        self._unread = b""  # an incomplete head, chunk size or event line
-        self._chunked = False
-        self._left: int | None = 0  # bytes left of this chunk or body; None: until the connection closes
-        self._trailers = False
-        self._events = b""
-
-    def feed(self, data: bytes, now: float) -> None:
-        """Take the bytes of one read."""
-        if not self.status:
-            head, found, data = (self._unread + data).partition(b"\r\n\r\n")
-            if not found:
-                self._unread = head
-                return
-            self._unread = b""
-            self._read_head(head)
-        body = self._dechunk(data) if self._chunked else self._take(data)
-        if not body:
-            return
-        self.last = now
-        self._pieces.append(body)
-        if self.first is None:
-            self._seek_content(body, now)
-
-    def closed(self) -> None:
-        """Note that the connection is gone: the end of a body without a length, else a broken answer."""
-        self.keep_alive = False
-        if self.status and not self._chunked and self._left is None:
-            self.complete = True
-
-    def timing(self, sent: float, tokens: int) -> Timing:
-        """Return what was measured, or raise Failed unless this is the whole answer to a request for `tokens`."""
-        body = b"".join(self._pieces)
-        tail = body[-300:].decode(errors="replace").strip()
-        if self.status != 200:
-            raise Failed(f"HTTP {self.status}: {tail}" if self.status else "connection closed without an answer")
-        if not self.complete:
-            raise Failed(f"connection closed in the middle of an answer, which ends: {tail}")
-        lines = body.split(b"\n")
-        if not any(line.rstrip() == DONE for line in lines[-4:]):
-            raise Failed(f"answer without [DONE], which ends: {tail}")
-        if self.first is None:
-            raise Failed(f"answer without content, which ends: {tail}")
-        counted = _completion_tokens(lines)
-        if counted is None:
-            raise Failed(f"answer without usage, which ends: {tail}")
-        if counted != tokens:
-            raise Failed(f"{counted} tokens instead of {tokens}")
-        frames = sum(line.startswith(b"data: ") for line in lines) - 1  # without [DONE]
-        tpot = (self.last - self.first) / (counted - 1) if counted > 1 else None
-        return Timing(self.first - sent, self.last - sent, tpot, counted, frames)
-
-    def _read_head(self, head: bytes) -> None:
-        status, *lines = head.decode("latin-1").split("\r\n")
-        self.status = int(status.split(" ", 2)[1])
-        headers = {name.strip().lower(): value.strip().lower() for name, _, value in (h.partition(":") for h in lines)}
-        self.keep_alive = headers.get("connection") != "close"
-        self._chunked = headers.get("transfer-encoding") == "chunked"
-        if not self._chunked:
-            length = headers.get("content-length")
-            self._left = None if length is None else int(length)
-            self.complete = self._left == 0
-
-    def _take(self, data: bytes) -> bytes:
-        if self._left is not None:
-            self._left -= len(data)
-            self.complete = self._left <= 0
-        return data
-
-    def _dechunk(self, data: bytes) -> bytes:
-        data, at, pieces = self._unread + data, 0, []
-        while at < len(data):
-            if self._left:
-                piece = data[at : at + self._left]
-                pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
-                continue
-            end = data.find(b"\r\n", at)
-            if end < 0:
-                break
-            line, at = data[at:end], end + 2
-            if self._trailers:
-                self.complete = not line
-            elif line:  # an empty one ends the chunk before
-                self._left = int(line.partition(b";")[0], 16)
-                self._trailers = self._left == 0
-        self._unread = data[at:]
-        return b"".join(pieces)
-
-    def _seek_content(self, body: bytes, now: float) -> None:
-        *lines, self._events = (self._events + body).split(b"\n")
-        if any(_has_content(line) for line in lines):
-            self.first = now
-
-
-def _has_content(line: bytes) -> bool:
-    if not line.startswith(b"data: {"):
-        return False
-    choices = json.loads(line[6:]).get("choices") or []
-    return any((choice.get("delta") or {}).get(name) for choice in choices for name in CONTENT_FIELDS)
-
-
-def _completion_tokens(lines: Sequence[bytes]) -> int | None:
-    for line in reversed(lines):
-        if line.startswith(b"data: {") and b'"usage"' in line:
-            usage: dict[str, int] = json.loads(line[6:]).get("usage") or {}
-            if "completion_tokens" in usage:
-                return usage["completion_tokens"]
-    return None
-
-
 class Connection(asyncio.Protocol):
-    """One keep-alive connection with one answer on it at a time."""
+    """One keep-alive connection with one answer on it at a time. gaps: where to count the time between tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, gaps: Counter[int], *, stream: bool) -> None:
         self.open = False
+        self._gaps = gaps
+        self._stream = stream
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._done: asyncio.Future[None] | None = None
@@ -257,7 +131,7 @@ class Connection(asyncio.Protocol):
         """Send a request and return the timing of its answer, or raise Failed."""
         if self._transport is None or not self.open:
             raise Failed("connection closed before the request")
-        answer = self._answer = Answer()
+        answer = self._answer = Answer(stream=self._stream)
         done = self._done = asyncio.get_running_loop().create_future()
         sent = time.perf_counter()
         self._transport.write(request)
@@ -267,7 +141,12 @@ class Connection(asyncio.Protocol):
             self._answer = None
             if not (answer.complete and answer.keep_alive):
                 self.close()
-        return answer.timing(sent, tokens)
+        try:
+            timing = answer.timing(sent, tokens)
+        except (ValueError, LookupError, TypeError) as error:
+            raise Failed(f"cannot read the answer: {error!r}") from error
+        self._gaps.update(round(gap / GAP_UNIT_S) for gap in answer.gaps(tokens))
+        return timing
 
     def close(self) -> None:
         self.open = False
@@ -308,9 +187,12 @@ class Connection(asyncio.Protocol):
 async def run(plan: Plan, started: Callable[[], None] = lambda: None) -> Result:
     """Connect, call `started`, send everything that the plan asks for, and return what was measured."""
     loop = asyncio.get_running_loop()
+    gaps: Counter[int] = Counter()
 
     async def connect() -> Connection:
-        _, connection = await loop.create_connection(Connection, plan.host, plan.port, ssl=plan.tls or None)
+        _, connection = await loop.create_connection(
+            lambda: Connection(gaps, stream=plan.stream), plan.host, plan.port, ssl=plan.tls or None
+        )
         return connection
 
     timings: list[Timing] = []
@@ -338,13 +220,15 @@ async def run(plan: Plan, started: Callable[[], None] = lambda: None) -> Result:
     cpu, begin = time.process_time(), time.perf_counter()
     await asyncio.gather(*(worker(c, requests) for c, requests in zip(connections, batches, strict=True)))
     wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
-    return Result(wall_s, cpu_s, timings, len(reasons), reasons[:REASONS_KEPT])
+    return Result(wall_s, cpu_s, timings, len(reasons), reasons[:REASONS_KEPT], dict(gaps))
 
 
 def decode_result(line: str) -> Result:
     """Return the Result that a client wrote as JSON."""
     fields: dict[str, Any] = json.loads(line)
-    return Result(**{**fields, "timings": [Timing(**timing) for timing in fields["timings"]]})
+    timings = [Timing(**timing) for timing in fields["timings"]]
+    gaps = {int(units): count for units, count in fields["gaps"].items()}
+    return Result(**{**fields, "timings": timings, "gaps": gaps})
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import psutil
 
@@ -15,6 +15,7 @@ and its session, so it finds them where parents and names do not."""
 ENGINE = "engine"
 ROLES: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first match on the title wins
     (ENGINE, re.compile(r"VLLM::(EngineCore|Worker|DPCoordinator)|ray::(RayWorkerProc|RayWorkerWrapper)")),
+    ("ingress", re.compile(r"ray::ServeReplica:[^:]*:(OpenAiIngress|LLMRouter)")),  # Ray Serve LLM's own
     ("gateway", re.compile(r"ray::ServeReplica:gateway[:\s]")),
     ("engine replica", re.compile(r"ray::ServeReplica:")),  # vLLM's API server inside a Ray Serve replica
     ("haproxy", re.compile(r"(\S*/)?haproxy\b")),
@@ -42,12 +43,14 @@ def alive(pid: int) -> bool:
 class Processes:
     """The processes of one server: its root, all that carry its mark, and the descendants of both.
 
-    One that was found stays found, whoever its parent is later.
+    One that was found stays found, whoever its parent is later. known_as: the role of all of them, where their titles
+    do not say it.
     """
 
-    def __init__(self, root: int, mark: str = "") -> None:
+    def __init__(self, root: int, mark: str = "", known_as: str | None = None) -> None:
         self._root = psutil.Process(root)
         self._mark = mark
+        self._known_as = known_as
         self._known: set[psutil.Process] = {self._root}
         self._cpu_of_the_dead: defaultdict[str, float] = defaultdict(float)
         self._last: dict[psutil.Process, tuple[str, float]] = {}
@@ -78,7 +81,7 @@ class Processes:
         for process in self.find():
             try:
                 times = process.cpu_times()
-                now[process] = role(title(process)), times.user + times.system
+                now[process] = self._role(process), times.user + times.system
             except psutil.Error:
                 continue
         for process, (name, seconds) in self._last.items():
@@ -90,10 +93,44 @@ class Processes:
             total[name] += seconds
         return dict(total)
 
+    def rss(self) -> dict[str, float]:
+        """Return resident memory in bytes, by role. What processes share, such as libraries, counts in each."""
+        total: defaultdict[str, float] = defaultdict(float)
+        for process in self.find():
+            try:
+                total[self._role(process)] += process.memory_info().rss
+            except psutil.Error:
+                continue
+        return dict(total)
+
+    def _role(self, process: psutil.Process) -> str:
+        return self._known_as or role(title(process))
+
     def _carries_mark(self, process: psutil.Process) -> bool:
         if not self._mark or process.pid == os.getpid() or process.create_time() < self._root.create_time():
             return False
         return bool(process.environ().get(MARK) == self._mark)
+
+
+class Family:
+    """The processes of several servers that work together, as if they were one."""
+
+    def __init__(self, members: Sequence[Processes]) -> None:
+        self._members = members
+
+    def cpu(self) -> dict[str, float]:
+        return _summed(member.cpu() for member in self._members)
+
+    def rss(self) -> dict[str, float]:
+        return _summed(member.rss() for member in self._members)
+
+
+def _summed(parts: Iterable[dict[str, float]]) -> dict[str, float]:
+    total: defaultdict[str, float] = defaultdict(float)
+    for part in parts:
+        for name, value in part.items():
+            total[name] += value
+    return dict(total)
 
 
 def end(processes: Iterable[psutil.Process], patience_s: float = 5.0) -> None:

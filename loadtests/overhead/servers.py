@@ -1,31 +1,24 @@
-"""Starts, finds and stops the two servers: bare vLLM with the product's engine settings, and the product itself."""
+"""Starts, finds and stops servers: the processes of one peer, in order, and all that they started."""
 
 import contextlib
 import http.client
-import json
 import os
 import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
-from loadtests.overhead.processes import MARK, Processes, alive, end
-
-Side = Literal["bare", "product"]
+from loadtests.overhead.processes import MARK, Family, Processes, alive, end
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_PATH: Mapping[Side, str] = {"bare": "/health", "product": "/readyz"}
-START_TIMEOUT_S = 240.0
+START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 60.0  # Ray needs 10-20 s to take its cluster down
 LOG_TAIL_LINES = 30
 
@@ -35,13 +28,32 @@ class BenchError(Exception):
 
 
 @dataclass(frozen=True)
-class Engine:
-    """The engine of the first deployment in a configuration file: what both sides are to run."""
+class Launch:
+    """One process to start. ready: the path that gives 200 when it can work.
+
+    role: of all its processes, where titles do not tell. files: written before it starts.
+    """
 
     name: str
+    command: Sequence[str]
+    port: int
+    ready: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[Path, str] = field(default_factory=dict)
+    role: str | None = None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The processes of a peer in the order in which they start; the last one is asked.
+
+    model: its name there. key_file: has the key once it runs. engine_apart: the engine has processes of its own.
+    """
+
+    launches: Sequence[Launch]
     model: str
-    arguments: Mapping[str, Any]
-    environment: Mapping[str, str]
+    key_file: Path | None = None
+    engine_apart: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,8 @@ class Target:
     url: str
     model: str
     key: str
-    processes: Processes | None
+    processes: Processes | Family | None
+    engine_apart: bool = True
 
     @property
     def address(self) -> dict[str, Any]:
@@ -68,65 +81,8 @@ class Target:
         }
 
 
-def read_engine(config: Path) -> Engine:
-    """Return what the configuration file says about its first deployment's engine."""
-    try:
-        deployment = yaml.safe_load(config.read_text())["deployments"][0]
-        engine = deployment["engine"]
-        found = Engine(
-            name=deployment["name"],
-            model=_located(deployment["model"]["source"], config),
-            arguments=engine.get("args") or {},
-            environment={name: str(value) for name, value in (engine.get("env") or {}).items()},
-        )
-    except OSError as error:
-        raise BenchError(f"cannot read the configuration {config}: {error.strerror}") from error
-    except (KeyError, IndexError, TypeError, yaml.YAMLError) as error:
-        raise BenchError(f"{config} does not describe a vLLM deployment: {error!r}") from error
-    if engine.get("kind", "vllm") != "vllm":
-        raise BenchError(f"the first deployment in {config} has the engine {engine['kind']!r}, which has no bare side")
-    return found
-
-
-def _located(source: str, config: Path) -> str:
-    """A directory is relative to the configuration file, as for the product; anything else is a Hugging Face id."""
-    directory = (config.parent / source).resolve()
-    return str(directory) if directory.is_dir() else source
-
-
-def flags(arguments: Mapping[str, Any]) -> list[str]:
-    """Return vLLM's engine arguments, named as in Python, as its command line wants them."""
-    words: list[str] = []
-    for name, value in arguments.items():
-        flag = name.replace("_", "-")
-        match value:
-            case None:
-                continue
-            case bool():
-                words += [f"--{flag}" if value else f"--no-{flag}"]
-            case dict():
-                words += [f"--{flag}", json.dumps(value)]
-            case list():
-                words += [f"--{flag}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
-            case _:
-                words += [f"--{flag}", str(value)]
-    return words
-
-
-def bare_command(engine: Engine, port: int) -> list[str]:
-    """Return the command for vLLM's own server: `vllm serve` would be the same, but fails with the CPU package."""
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", engine.model]
-    command += ["--served-model-name", engine.name, "--host", "127.0.0.1", "--port", str(port)]
-    return [*command, *flags(engine.arguments), "--disable-uvicorn-access-log"]  # as fast as it can be
-
-
-def product_command(config: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "serving.cli", "serve", "--config", str(config), "--port", str(port)]
-
-
-def demo_key() -> str:
+def read_key(path: Path) -> str:
     """Return the demo tenant's key, which the product writes to a file when it first starts."""
-    path = Path(os.environ.get("CLINSERVE_DEMO_KEY_FILE") or ROOT / ".clinserve" / "demo.key")
     try:
         return path.read_text().strip()
     except OSError as error:
@@ -143,29 +99,39 @@ def check_port(port: int) -> None:
             raise BenchError(f"port {port} is in use; choose another with --port") from error
 
 
-def check_model(engine: Engine) -> None:
-    """Raise when the model is a path and is not there."""
-    if engine.model.startswith((".", "/")) and not (Path(engine.model) / "config.json").is_file():
-        raise BenchError(f"no model in {engine.model}")
+@contextlib.contextmanager
+def running(stack: Stack, log: Path) -> Iterator[Target]:
+    """Start everything in order, yield it once it is ready, and leave nothing of it behind."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stopping:
+        members = [stopping.enter_context(_launched(launch, log)) for launch in stack.launches]
+        url = f"http://127.0.0.1:{stack.launches[-1].port}"
+        key = read_key(stack.key_file) if stack.key_file else ""
+        yield Target(url, stack.model, key, Family(members), stack.engine_apart)
 
 
 @contextlib.contextmanager
-def running(side: Side, engine: Engine, config: Path, port: int, log: Path) -> Iterator[Target]:
-    """Start a server, yield it once it is ready, and leave nothing of it behind."""
-    check_port(port)
-    command = bare_command(engine, port) if side == "bare" else product_command(config, port)
+def _launched(launch: Launch, log: Path) -> Iterator[Processes]:
+    check_port(launch.port)
+    for path, text in launch.files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     mark = secrets.token_hex(8)
-    environment = {**os.environ, **(engine.environment if side == "bare" else {}), MARK: mark}
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
         server = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+            launch.command,
+            cwd=ROOT,
+            env={**os.environ, **launch.environment, MARK: mark},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
-    processes = Processes(server.pid, mark)
+    processes = Processes(server.pid, mark, launch.role)
     try:
-        _wait_ready(side, port, server, log)
-        yield Target(f"http://127.0.0.1:{port}", engine.name, demo_key() if side == "product" else "", processes)
+        _wait_ready(launch, server, log)
+        yield processes
     finally:
         _stop(server, processes)
 
@@ -189,13 +155,13 @@ def answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def _wait_ready(side: Side, port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_ready(launch: Launch, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not answers(port, READY_PATH[side]):
+    while not answers(launch.port, launch.ready):
         if server.poll() is not None:
-            raise BenchError(f"the {side} server ended with status {server.returncode} while starting\n{tail(log)}")
+            raise BenchError(f"{launch.name} ended with status {server.returncode} while starting\n{tail(log)}")
         if time.monotonic() > deadline:
-            raise BenchError(f"the {side} server was not ready after {START_TIMEOUT_S:.0f} s\n{tail(log)}")
+            raise BenchError(f"{launch.name} was not ready after {START_TIMEOUT_S:.0f} s\n{tail(log)}")
         time.sleep(0.5)
 
 

@@ -233,7 +233,9 @@ def server() -> Iterator[RedisServer]:
 async def test_two_gateways_on_one_redis_answer_once_and_tell_redis_nothing(
     site: OpenSite, server: RedisServer
 ) -> None:
-    gateways = [site(quotas={"redis": server.url}, echo={"first_token": "150ms"}) for _ in range(2)]
+    gateways = [
+        site(quotas={"redis": server.url, "redis_timeout": "5s"}, echo={"first_token": "150ms"}) for _ in range(2)
+    ]
     with listening(gateways[0].app) as one, listening(gateways[1].app) as other:
         async with gateways[0].client(one) as first, gateways[1].client(other) as second:
             body = chat("Miss Canary, lisinopril 10 mg")

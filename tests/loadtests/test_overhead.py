@@ -1,22 +1,20 @@
-"""The overhead bench without a server: flags, the client against a stub that streams known events, the arithmetic."""
+"""The overhead bench's client against a stub that streams known events, and whose processes are whose."""
 
 import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from loadtests.overhead import client, processes, report, servers
-from loadtests.overhead.__main__ import arguments
-from loadtests.overhead.client import Answer, Plan, Result, Timing
-from loadtests.overhead.rounds import LOADED, SINGLE, TTFT, Load, Phase, Round
+from loadtests.overhead import client, processes, servers
+from loadtests.overhead.answer import Answer
+from loadtests.overhead.client import GAP_UNIT_S, Plan
+from loadtests.overhead.echo import Engine, Frames
 
 Write = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -224,78 +222,76 @@ async def test_the_client_process_waits_for_the_word_and_writes_its_result() -> 
         output, _ = await asyncio.wait_for(process.communicate(b"go\n"), 20)
     result = client.decode_result(output.decode())
     assert [timing.tokens for timing in result.timings] == [4]
+    assert result.gaps == {0: 3}
 
 
-# the servers
+def test_tokens_that_come_together_are_nothing_apart_and_what_follows_the_last_does_not_count() -> None:
+    answer = Answer()
+    answer.feed(HEAD + chunk(ROLE), now=0.5)
+    answer.feed(chunk(content("a") + content("b")), now=1.0)
+    answer.feed(chunk(content("c")), now=1.25)
+    answer.feed(chunk(content("d") + usage(4) + DONE) + END, now=2.0)
+    assert list(answer.gaps(tokens=4)) == [0.0, 0.25, 0.75]
 
 
-def test_engine_arguments_become_command_line_flags() -> None:
-    assert servers.flags(
-        {
-            "max_model_len": 2048,
-            "enforce_eager": True,
-            "enable_prefix_caching": False,
-            "gpu_memory_utilization": 0.4,
-            "speculative_config": {"method": "ngram", "num_speculative_tokens": 3},
-            "cudagraph_capture_sizes": [1, 2, 4],
-            "quantization": None,
-        }
-    ) == [
-        *("--max-model-len", "2048"),
-        "--enforce-eager",
-        "--no-enable-prefix-caching",
-        *("--gpu-memory-utilization", "0.4"),
-        *("--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3}'),
-        *("--cudagraph-capture-sizes", "1", "2", "4"),
-    ]
+async def test_the_time_between_tokens_is_counted_over_all_answers() -> None:
+    script = paced(HEAD + chunk(ROLE + content("a")), 0.05, chunk(content("b")), chunk(content("c d") + usage(4)))
+    async with stub(paced_then_end(script)) as (plan, _):
+        result = await client.run(replace(plan, streams=2))
+    waits = [units * GAP_UNIT_S for units, count in result.gaps.items() for _ in range(count)]
+    assert len(waits) == 2 * 3
+    assert sum(wait > 0.04 for wait in waits) == 2
 
 
-CONFIG = """
-deployments:
-  - name: demo
-    model: {source: org/model}
-    engine: {kind: vllm, args: {max_model_len: 64}, env: {OMP_NUM_THREADS: 1}}
-"""
+def paced_then_end(script: Write) -> Write:
+    async def write(writer: asyncio.StreamWriter) -> None:
+        await script(writer)
+        writer.write(chunk(DONE) + END)
+
+    return write
 
 
-def test_bare_vllm_gets_the_engine_of_the_first_deployment(tmp_path: Path) -> None:
-    (tmp_path / "demo.yaml").write_text(CONFIG)
-    engine = servers.read_engine(tmp_path / "demo.yaml")
-    assert engine.environment == {"OMP_NUM_THREADS": "1"}
-    command = servers.bare_command(engine, 8711)
-    assert command[:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", "org/model"]
-    assert {"--served-model-name", "demo", "--port", "8711", "--max-model-len", "64"} <= set(command)
+async def test_an_answer_that_is_not_streamed_is_timed_to_its_end() -> None:
+    body = json.dumps(Frames("m").whole(4)).encode()
+    script = paced(0.05, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    async with stub(script) as (plan, seen):
+        result = await client.run(replace(plan, stream=False))
+    assert b'"stream"' not in seen[0]
+    assert result.timings[0].ttft == result.timings[0].e2e >= 0.05
 
 
-@pytest.mark.parametrize(
-    "text", ["", "deployments: []", "deployments: [{name: a}]", "a: [", CONFIG.replace("vllm", "echo")]
-)
-def test_a_configuration_without_vllm_is_one_clear_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "demo.yaml").write_text(text)
-    with pytest.raises(servers.BenchError, match=r"demo\.yaml"):
-        servers.read_engine(tmp_path / "demo.yaml")
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"no JSON", json.dumps(Frames("m").whole(3)).encode()])
+async def test_a_whole_answer_that_is_not_what_was_asked_for_is_a_failure(body: bytes) -> None:
+    async with stub(at_once(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)) as (plan, _):
+        assert (await client.run(replace(plan, stream=False))).failed == 1
 
 
-def test_a_taken_port_and_a_missing_model_are_clear_errors() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(servers.BenchError, match="in use"):
-            servers.check_port(taken.getsockname()[1])
-    with pytest.raises(servers.BenchError, match=r"no model in ../nothing"):
-        servers.check_model(servers.Engine("demo", "../nothing", {}, {}))
+class Pipe(asyncio.Transport):
+    """Keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://127.0.0.1:8000", ("127.0.0.1", 8000, "/v1/chat/completions", False)),
-        ("https://example.org/base/v1/", ("example.org", 443, "/base/v1/chat/completions", True)),
-    ],
-)
-def test_a_server_is_named_by_its_base_url(url: str, expected: tuple[str, int, str, bool]) -> None:
-    address = servers.Target(url, "m", "", None).address
-    assert (address["host"], address["port"], address["path"], address["tls"]) == expected
+@pytest.mark.parametrize("tokens", [1, 2, 5])
+def test_the_echo_engine_gives_a_token_at_once_and_one_a_step(tokens: int) -> None:
+    engine, pipe, answer = Engine("m", step_s=0.01), Pipe(), Answer()
+    engine.start(pipe, tokens)
+    for step in range(tokens):
+        answer.feed(pipe.written, now=float(step))
+        pipe.written = b""
+        engine.step()
+    timing = answer.timing(sent=-1.0, tokens=tokens)
+    assert (timing.ttft, timing.e2e) == (1.0, float(tokens))
+    assert list(answer.gaps(tokens)) == [1.0] * (tokens - 1)
+    assert not engine.running
+
+
+# the processes
 
 
 @pytest.mark.parametrize(
@@ -304,6 +300,8 @@ def test_a_server_is_named_by_its_base_url(url: str, expected: tuple[str, int, s
         ("VLLM::EngineCore", "engine"),
         ("VLLM::Worker_TP0", "engine"),
         ("ray::ServeReplica:gateway:Gateway.handle_request", "gateway"),
+        ("ray::ServeReplica:llm:OpenAiIngress.handle_request", "ingress"),
+        ("ray::ServeReplica:llm:LLMRouter", "ingress"),
         ("ray::ServeReplica:clinical-demo:LLMServer", "engine replica"),
         ("ray::ServeController.listen_for_change", "serve control"),
         ("ray::IDLE", "ray"),
@@ -329,78 +327,3 @@ def test_a_process_that_left_the_tree_and_the_session_is_found_by_its_mark_and_e
     assert set(family.cpu()) == {"other"}
     processes.end(left)
     assert family.find() == set()
-
-
-# the arithmetic
-
-
-def a_round(side: servers.Side, number: int, tokens_per_s: float, ttft: float, outside: float) -> Round:
-    timing = Timing(ttft=ttft, e2e=1.0, tpot=0.002, tokens=100, frames=100)
-    result = Result(wall_s=100 / tokens_per_s, client_cpu_s=0.0, timings=[timing])
-    cpu = {"engine": 5.0, "api server": outside * 75e-6, "ray": outside * 25e-6}
-    phase = Phase(result, cpu, foreign_cpu_s=0.0)
-    return Round(side, number, {TTFT: phase, SINGLE: phase, LOADED: phase})
-
-
-ROUNDS = [
-    a_round("bare", 1, 1000, 0.010, 100),
-    a_round("product", 1, 800, 0.015, 200),
-    a_round("bare", 2, 2000, 0.020, 120),
-    a_round("product", 2, 1800, 0.028, 260),
-]
-
-
-def test_sides_are_compared_within_their_round() -> None:
-    rows = report.summarise(ROUNDS, streams=64)
-    against = {name: row.against.values for name, row in rows.items() if row.against}
-    assert against["throughput_loaded"] == pytest.approx([0.8, 0.9])
-    assert against["ttft_p50_single"] == pytest.approx([5.0, 8.0])
-    assert against["cpu_outside_engine"] == pytest.approx([100, 140])
-    assert rows["throughput_loaded"].json()["ratio"] == {"median": 0.85, "min": 0.8, "max": 0.9, "rounds": [0.8, 0.9]}
-    assert rows["throughput_loaded"].bare == report.Spread([1000, 2000])
-
-
-def test_cpu_per_token_leaves_the_engine_out_and_is_split_by_role() -> None:
-    assert report.cpu_split(ROUNDS)["product"] == pytest.approx({"api server": 172.5, "ray": 57.5})
-
-
-def test_one_side_alone_and_processes_out_of_sight_leave_gaps_and_no_error() -> None:
-    lone = replace(ROUNDS[0], phases={name: replace(p, cpu=None) for name, p in ROUNDS[0].phases.items()})
-    rows = report.summarise([lone], streams=64)
-    assert "cpu_outside_engine" not in rows
-    assert rows["throughput_loaded"].against is None
-    assert report.cpu_split([lone]) == {}
-
-
-def test_percentiles_are_interpolated() -> None:
-    assert report.percentile([3.0, 1.0, 2.0], 0.5) == 2.0
-    assert report.percentile([0.0, 10.0], 0.95) == pytest.approx(9.5)
-    assert report.percentile([7.0], 0.95) == 7.0
-
-
-def test_a_busy_machine_and_an_unseen_engine_are_said_aloud() -> None:
-    loaded = replace(ROUNDS[0].phases[LOADED], cpu={"other": 1.0}, foreign_cpu_s=0.05)
-    (busy, unseen) = report.warnings([replace(ROUNDS[0], phases={LOADED: loaded})])
-    assert "others used 0.50 cores" in busy
-    assert "no engine process found" in unseen
-
-
-def test_the_file_holds_the_summary_and_each_timing(tmp_path: Path) -> None:
-    report.write(tmp_path / "new" / "overhead.json", report.document(ROUNDS, Load(), {"seed": "s"}))
-    written = json.loads((tmp_path / "new" / "overhead.json").read_text())
-    assert written["summary"]["throughput_loaded"]["ratio"]["median"] == 0.85
-    assert written["rounds"][0]["phases"][LOADED]["ttft_s"] == [0.01]
-    assert {"python", "vllm", "ray", "torch", "cpu", "cores", "commit"} <= set(written["environment"])
-
-
-def test_the_default_run_is_small_enough_for_a_coffee_break() -> None:
-    phases = Load().phases()
-    assert arguments([]).rounds == 2
-    assert phases[TTFT][1] >= 40
-    assert sum(streams * requests * tokens for streams, requests, tokens in phases.values()) < 50_000
-
-
-@pytest.mark.parametrize("words", [["--rounds", "0"], ["--tokens", "1"], ["--only", "bare", "--fail-under", "0.6"]])
-def test_options_that_make_no_sense_are_refused(words: list[str]) -> None:
-    with pytest.raises(SystemExit):
-        arguments(words)
