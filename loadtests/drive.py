@@ -26,6 +26,8 @@ from loadtests.sse import Reading
 from loadtests.workloads import Ask, Batch, Script
 
 LOOP_CHECK_S = 0.05
+GRAIN_S = 0.001
+"""An event loop's timers are whole milliseconds, rounded up: the last one is spent in turns of the loop."""
 
 
 class Driver:
@@ -91,7 +93,7 @@ class Driver:
                 if not self._measuring:
                     return
                 # After the window short sleeps, to end as soon as the last answer is there.
-                gevent.sleep(wait if arrival.at < self.window.end else min(wait, 0.1))
+                gevent.sleep(max(0.0, (wait if arrival.at < self.window.end else min(wait, 0.1)) - GRAIN_S))
             if not self._measuring:
                 return
             self._sessions.spawn(self._session, flow, arrival, script, ask, body).link_exception(self._fail)
