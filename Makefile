@@ -16,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup setup-dev serve chat doctor check format test drill bench bench-litellm load lock readme clean
+.PHONY: help setup setup-dev serve chat doctor observe check format test drill bench bench-litellm load lock readme dashboards clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -29,6 +29,9 @@ chat: setup ## Talk to a running server
 
 doctor: setup ## Say what this machine can run and what is missing
 	@$(BIN)/clinserve doctor --config "$(CONFIG)"
+
+observe: ## Prometheus and Grafana, where installed, beside a running server; Ctrl-C stops them (PORT=)
+	@exec "$(PYTHON)" deploy/observability/observe.py $(if $(PORT),--port $(PORT))
 
 setup: $(VENV)/.serve ## Create the virtual environment and install what serving needs
 setup-dev: $(VENV)/.dev
@@ -70,6 +73,9 @@ lock: setup-dev ## Resolve requirements/*.in again into requirements/*.txt
 
 readme: setup-dev ## Write the tables of README.md anew
 	@$(BIN)/python -m tests.test_readme
+
+dashboards: setup ## Write the dashboards' JSON anew
+	@$(BIN)/python deploy/observability/generator
 
 clean: ## Remove the virtual environment and all state
 	rm -rf $(VENV) .clinserve

@@ -269,3 +269,12 @@ async def test_it_is_not_ready_when_nobody_listens() -> None:
     engine = HttpEngine(FixedEndpoint(nobody()), model="m")
     assert not await engine.ready()
     await engine.close()
+
+
+@pytest.mark.parametrize(("ours", "told"), [(True, "00-ab-cd-01"), (False, None)])
+async def test_only_a_replica_of_ours_is_told_of_a_trace(ours: bool, told: str | None) -> None:
+    async with engine_on(writing(WHOLE), ours=ours) as (engine, running):
+        request = replace(a_chat(stream=False), traceparent="00-ab-cd-01")
+        assert [item async for item in engine.answer(request)]
+    assert [headers.get("traceparent") for headers in running.headers] == [told]
+    assert not {"tracestate", "baggage"} & running.headers[0].keys()

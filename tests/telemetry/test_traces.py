@@ -242,7 +242,7 @@ def test_an_exporter_that_breaks_does_not_end_the_next_batch() -> None:
     assert told == [("failed", 1), ("exported", 1)]
 
 
-def test_traces_that_are_off_have_no_ids_and_import_nothing() -> None:
+def test_traces_that_are_off_have_no_ids() -> None:
     trace = NoTraces().begin([CLIENTS])
     assert trace is NO_TRACE and trace.ask(RequestRecord(request_id="req_1", method="GET")) == ""
     assert (trace.trace_id, trace.span_id, trace.sampled) == ("", "", False)
