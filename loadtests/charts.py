@@ -11,7 +11,6 @@ from loadtests.scenario import Flow, Scenario
 
 MOMENTS = 240
 SLICES = 30
-SECONDS = Axis("seconds")
 SERVER_LINES = (("in_flight", "in flight (server)"), ("waiting", "waiting (server)"), ("replicas", "replicas"))
 
 
@@ -55,7 +54,9 @@ def in_flight(scenario: Scenario, measured: Measured) -> str:
     for colour, (name, told) in enumerate(SERVER_LINES, start=1):
         points = [(s["at"], s[name]) for s in measured.server if name in s and 0 <= s["at"] <= last]
         lines.append(Line(told, points, colour, "step"))
-    return chart("In flight and replicas", SECONDS, Axis("requests, replicas", 0), lines, _window(scenario))
+    return chart(
+        "In flight and replicas", Axis("seconds", 0, last), Axis("requests, replicas", 0), lines, _window(scenario)
+    )
 
 
 def first_tokens_over_time(scenario: Scenario, measured: Measured) -> str:
@@ -69,7 +70,13 @@ def first_tokens_over_time(scenario: Scenario, measured: Measured) -> str:
             lines.append(Line(f"{flow.name} p95", [(at, p95) for at, (_, p95) in points], colour, "dashed"))
     limits = [1000 * flow.objective.ttft for flow in judged if flow.objective.ttft]
     marks += [Mark("y", min(limits), f"objective {min(limits):g} ms")] if limits else []
-    return chart("Time to first token, as time went by", SECONDS, Axis("milliseconds", log=True), lines, marks)
+    return chart(
+        "Time to first token, as time went by",
+        Axis("seconds", 0, scenario.window.end),
+        Axis("milliseconds", log=True),
+        lines,
+        marks,
+    )
 
 
 def offered_and_good(scenario: Scenario, measured: Measured) -> str:
@@ -78,8 +85,8 @@ def offered_and_good(scenario: Scenario, measured: Measured) -> str:
     offered = [(at - width / 2, len(rows) / width) for at, rows in slices]
     good = [(at - width / 2, sum(row.good for row in rows) / width) for at, rows in slices]
     lines = [Line("offered", offered, 0, "step thick"), Line("of these good", good, 2, "step")]
-    y = Axis("requests a second", 0)
-    return chart("Offered and good, by intended time", SECONDS, y, lines, _window(scenario))
+    x, y = Axis("seconds", 0, scenario.window.end), Axis("requests a second", 0)
+    return chart("Offered and good, by intended time", x, y, lines, _window(scenario))
 
 
 def against_rate(flow: Flow, points: Sequence[tuple[float, Tree]]) -> list[str]:
