@@ -175,7 +175,7 @@ def haproxy(folder: Path) -> Environment:
 
 def litellm(site: Site, kind: EngineKind) -> Stack:
     """LiteLLM's proxy as its page on production advises, and with less to do than the product: no keys, no database,
-    no log of requests. A worker for each core.
+    no log of requests. A worker for each core. It needs a retry: it writes to connections that vLLM has just closed.
     """
     config = site.folder / "litellm.yaml"
     parameters = {
@@ -185,7 +185,7 @@ def litellm(site: Site, kind: EngineKind) -> Stack:
     }
     settings = {
         "model_list": [{"model_name": site.engine.name, "litellm_params": parameters}],
-        "litellm_settings": {"num_retries": 0, "request_timeout": 600, "telemetry": False, "set_verbose": False},
+        "litellm_settings": {"num_retries": 2, "request_timeout": 600, "telemetry": False, "set_verbose": False},
     }
     command = [str(site.litellm), "--config", str(config), "--host", "127.0.0.1", "--port", str(site.ports)]
     environment = {
