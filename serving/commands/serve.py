@@ -168,6 +168,7 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
             cluster.start_ray(num_cpus=_cpus_reserved(settings))
         with progress.step("Started Ray Serve and HAProxy"):
             cluster.start_serve()
+        signal.signal(signal.SIGTERM, _interrupt)  # again: Ray has put its own, which ends us and leaves HAProxy behind
         targets = [
             engine_target(d.name, app.engine_application(settings, d))
             for d in settings.deployments

@@ -30,10 +30,14 @@ class Product:
         self.url = f"http://127.0.0.1:{self.port}"
         self._lines: list[str] = []
         self._given: dict[str, str] = {}
+        self.killed_gateways = 0
+        """By tests: their audit chains stay open."""
 
     def bring(self, key: str, variable: str) -> None:
         """Have this demo key rather than a new one, and tell it to the product, which is a client of itself then."""
-        (self.state_dir / "demo.key").write_text(key)
+        file = self.state_dir / "demo.key"
+        file.touch(mode=0o600)
+        file.write_text(key)
         self._given[variable] = key
 
     @property
@@ -87,9 +91,9 @@ class Product:
         engines = [p for p in self.processes() if "VLLM::EngineCore" in " ".join(p.cmdline())]
         return next(p for p in engines if f"engine-{deployment}:" in " ".join(p.parent().cmdline()))
 
-    def stop(self) -> int:
-        """Ctrl-C, then the exit status."""
-        self._process.send_signal(signal.SIGINT)
+    def stop(self, sign: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C, or another signal; then the exit status."""
+        self._process.send_signal(sign)
         try:
             return self._process.wait(timeout=60)
         finally:

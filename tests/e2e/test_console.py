@@ -41,14 +41,14 @@ def test_an_answer_of_the_demo_model_streams_in_and_its_replica_is_shown(product
     expect(answer).to_contain_text(re.compile("penicillin", re.IGNORECASE))
     expect(answer).to_contain_text(re.compile(r"\d+ in.*\d+ out.*first token \d+ ms.*tokens/s"))
     page.get_by_role("link", name="Deployments").click()
-    expect(page.get_by_role("row").filter(has_text=MODEL)).to_contain_text("Ready")
-    expect(page.get_by_role("row").filter(has_text=MODEL)).to_contain_text("1 running")
+    row = page.get_by_role("row", name=re.compile(f"^Ready {MODEL}"))
+    expect(row).to_contain_text("1 running")
 
 
 def test_what_top_shows_of_the_engine_is_vllms_own(product: Product) -> None:
     with Remote(product.url, product.key) as remote:
         reading = remote.read()
-    (row,) = rows(reading, reading)
+    (row,) = (one for one in rows(reading, reading) if one.name == MODEL)
     assert (row.name, row.state, row.replicas) == (MODEL, "ready", "1")
     assert row.queue == 0 and row.kv is not None and 0 <= row.kv <= 1
     assert reading.metrics.by("model_name", "vllm:generation_tokens_total")[MODEL] > 0

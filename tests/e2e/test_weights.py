@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import openai
+import psutil
 import pytest
 import yaml
 
@@ -38,7 +40,10 @@ def product(tmp_path: Path, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -
     running = Product(tmp_path / "state", str(tmp_path / "config.yaml"))
     running.start()
     yield running
-    running.stop()
+    processes = running.processes()
+    assert running.stop(signal.SIGTERM) == 0  # as Kubernetes and systemd stop it
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
 
 
 def test_a_model_from_blob_storage_answers_and_a_replica_without_it_fetches_it(product: Product) -> None:
@@ -53,7 +58,7 @@ def test_a_model_from_blob_storage_answers_and_a_replica_without_it_fetches_it(p
     first = answer()
     assert "penicillin" in first.lower()
     shutil.rmtree(place)
-    product.engine_core().kill()
+    product.engine_core(MODEL).kill()
     end = time.monotonic() + 200
     while not (place.is_dir() and httpx.get(f"{product.url}/readyz", timeout=30).status_code == 200):
         assert time.monotonic() < end, product.output
