@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from serving.telemetry.exemplars import Exemplars
 
@@ -34,8 +35,13 @@ class Page:
 
 def page(own: CollectorRegistry, exemplars: Exemplars, accept: str) -> tuple[bytes, str]:
     """The page and its content type. accept: the header. Exemplars are in OpenMetrics only."""
+    families = Page(own, exemplars)
     encode, content_type = choose_encoder(accept)
-    return encode(Page(own, exemplars)), content_type
+    if content_type.startswith("application/openmetrics-text"):
+        # Without it, prometheus_client 0.26 writes vllm:x as vllm_x; all names here are ones that need no escaping.
+        text = openmetrics.generate_latest(families, escaping=openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
+        return text, openmetrics.CONTENT_TYPE_LATEST
+    return encode(families), content_type
 
 
 def _of_node(directory: Path) -> Iterable[Metric]:

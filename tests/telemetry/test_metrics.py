@@ -220,7 +220,12 @@ def test_each_replica_of_a_deployment_shows_its_own_gauges_until_it_is_gone(
     replicas = [subprocess.Popen([sys.executable, "-c", REPLICA], **pipes) for _ in range(2)]  # type: ignore[call-overload]
 
     def shown() -> list[str]:
-        return sorted(s for s in PrometheusMetrics().scrape()[0].decode().splitlines() if s.startswith("vllm:"))
+        plain, modern = (
+            sorted(line for line in PrometheusMetrics().scrape(accept)[0].decode().splitlines() if "vllm" in line[:4])
+            for accept in ("", "application/openmetrics-text; version=1.0.0")
+        )
+        assert plain == modern
+        return plain
 
     def running(replica: subprocess.Popen[bytes]) -> str:
         return f'vllm:num_requests_running{{engine="0",model_name="m",pid="{replica.pid}"}} 4.0'
