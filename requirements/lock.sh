@@ -10,5 +10,6 @@ compile=("$uv" pip compile --quiet --universal --python-version 3.11 --generate-
 "${compile[@]}" serve.in -o serve.txt
 "${compile[@]}" -c serve.txt dev.in -o dev.txt
 "${compile[@]}" litellm.in -o litellm.txt
+"${compile[@]}" checkov.in -o checkov.txt
 # Older clients, each beside the current one's dependencies: only itself is installed, in a folder of its own.
 for major in 1 2; do "${compile[@]}" --no-deps openai-$major.in -o openai-$major.txt; done
