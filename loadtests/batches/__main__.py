@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ import openai
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.batches.chats import first_tokens, p95
+from loadtests.batches.chats import Round, chat_round, p95
 from loadtests.batches.lines import Outcome, Verdict, lines_of, verdict
 from loadtests.batches.server import ROOT, DrillError, Server
 
 NOT_HELD, CANNOT_MEASURE, INTERRUPTED = 2, 3, 130
 ENDED = ("completed", "failed", "expired", "cancelled")
 BATCH_S = 1200.0
+LAG_S = 0.005
+"""A client that is woken later than that measures itself."""
 Say = Callable[[str], None]
 
 
@@ -113,24 +115,24 @@ def kills(server: Server, options: argparse.Namespace, say: Say) -> dict[str, tu
     return found
 
 
-def chats(server: Server, options: argparse.Namespace, say: Say) -> dict[str, list[list[float]]]:
-    """Seconds to first token, of each round, by side; and how far batches came beside them."""
+def chats(server: Server, options: argparse.Namespace, say: Say) -> dict[str, list[Round]]:
+    """The rounds, by side; and how far batches came beside them."""
     content = lines_of(20_000, server.model, tokens=options.tokens, seed=2)
-    times: dict[str, list[list[float]]] = {"without": [], "with": []}
+    found: dict[str, list[Round]] = {"without": [], "with": []}
     lines = []
 
-    def measure(seed: int) -> list[float]:
-        return first_tokens(server.url, server.key, server.model, rate=options.rate, seconds=options.seconds, seed=seed)
+    def measure(seed: int, seconds: float = options.seconds) -> Round:
+        return chat_round(server.url, server.key, server.model, rate=options.rate, seconds=seconds, seed=seed)
 
-    first_tokens(server.url, server.key, server.model, rate=options.rate, seconds=10, seed=0)  # to warm up
+    measure(0, seconds=10)  # to warm up
     for number in range(options.rounds):
         say(f"chats, round {number + 1}: without a batch")
-        times["without"].append(measure(number))
+        found["without"].append(measure(number))
         say(f"chats, round {number + 1}: with a batch")
         id = submitted(server, content)
         watched(server, id, lambda batch: batch.request_counts.completed > 50)
         before = server.client.batches.retrieve(id).request_counts
-        times["with"].append(measure(number))
+        found["with"].append(measure(number))
         after = server.client.batches.retrieve(id).request_counts
         assert before is not None
         assert after is not None
@@ -138,10 +140,16 @@ def chats(server: Server, options: argparse.Namespace, say: Say) -> dict[str, li
         server.client.batches.cancel(id)
         watched(server, id, lambda batch: False)
     say(f"lines a second beside the chats: {', '.join(f'{rate:.1f}' for rate in lines)}")
-    return times
+    lag = max(one.lag for rounds in found.values() for one in rounds)
+    say(f"the client was woken {1000 * lag:.1f} ms late at most (p99)")
+    if lag > LAG_S:
+        raise DrillError("the client was late itself: run it as root, or on a machine with less to do")
+    return found
 
 
-def show(console: Console, runs: dict[str, tuple[Verdict, float]], times: dict[str, list[list[float]]]) -> None:
+def show(
+    console: Console, runs: dict[str, tuple[Verdict, float]], times: Mapping[str, Sequence[Sequence[float]]]
+) -> None:
     if runs:
         fields = [field.name for field in dataclasses.fields(Verdict)]
         table = Table("batch", "seconds", *fields, box=None)
@@ -159,7 +167,7 @@ def show(console: Console, runs: dict[str, tuple[Verdict, float]], times: dict[s
         console.print(f"ratio of p95: {ratio_of(times):.2f}")
 
 
-def ratio_of(times: dict[str, list[list[float]]]) -> float:
+def ratio_of(times: Mapping[str, Sequence[Sequence[float]]]) -> float:
     with_, without = ([one for times in times[side] for one in times] for side in ("with", "without"))
     return p95(with_) / p95(without)
 
@@ -175,14 +183,14 @@ def main(words: Sequence[str] | None = None) -> int:
     state = Path(tempfile.mkdtemp(prefix="clinserve-drill-"))
     server = Server(options.config.resolve(), state, options.out.parent / "batches.log")
     runs: dict[str, tuple[Verdict, float]] = {}
-    times: dict[str, list[list[float]]] = {"without": [], "with": []}
+    times: dict[str, list[Sequence[float]]] = {"without": [], "with": []}
     try:
         say(f"starting the server; its log is {options.out.parent / 'batches.log'}")
         say(f"started in {server.start():.0f} s")
         if options.only != "chats":
             runs = kills(server, options, say)
         if options.only != "kills":
-            times = chats(server, options, say)
+            times = {side: [one.first_tokens for one in rounds] for side, rounds in chats(server, options, say).items()}
     except DrillError as error:
         console.print(f"cannot go on: {error}", style="red", markup=False)
         return CANNOT_MEASURE
