@@ -126,6 +126,7 @@ def build_parts(
         catalog=Catalog(deployments, created=int(time.time())),
         fleet=fleet or NoFleet(),
         keyring=governance.keyring,
+        check_standing=governance.standing.check,
         tokens=governance.tokens,
         check_tenant=governance.policies.check_tenant,
         limits_of=governance.policies.limits_of,

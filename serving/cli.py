@@ -62,6 +62,7 @@ def root(
         typer.echo(__version__)
         raise typer.Exit
     context.obj = lambda: _office(config)
+    context.default_map = {verb: {"config": config} for verb in ("serve", "doctor")}  # they take it after the verb too
 
 
 @cli.command()

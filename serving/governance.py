@@ -43,6 +43,7 @@ from serving.tenants.redis import RedisQuotas
 from serving.tenants.redis_repeats import RedisRepeats
 from serving.tenants.repeats import Repeats
 from serving.tenants.sql import SqlAudit, SqlKeys, SqlLimits, SqlTenants, SqlUsage, migrate, open_database
+from serving.tenants.standing import Standing
 from serving.tenants.tokens import Issuer, NoTokens, Tokens
 from serving.tenants.writer import BatchWriter
 from serving.vault import KeyVault
@@ -55,6 +56,7 @@ class Governance:
     """What a gateway needs of all this. prices: by deployment."""
 
     keyring: Keyring
+    standing: Standing
     tokens: Tokens | NoTokens
     policies: PolicyBook
     quotas: Quotas
@@ -94,8 +96,9 @@ def build_governance(
 ) -> Governance:
     """on_checkpoint: told now and then how far this process's audit chain has come."""
     database = open_migrated(settings, secrets)
+    keys = SqlKeys(database)
     keyring = Keyring(
-        SqlKeys(database),
+        keys,
         secrets.pepper,
         cache_seconds=settings.keys.cache,
         stale_seconds=settings.keys.stale,
@@ -114,6 +117,7 @@ def build_governance(
     audit = build_audit(settings, secrets, audit_store, metrics, on_checkpoint)
     return Governance(
         keyring=keyring,
+        standing=Standing(keys, cache_seconds=settings.keys.cache),
         tokens=build_tokens(settings, metrics),
         policies=policies,
         quotas=build_quotas(settings, secrets, LedgerHistory(usage, ledger), metrics),

@@ -23,7 +23,11 @@ async def identify(request: Request) -> Caller:
     parts, record = parts_of(request), request.state.record
     # Set in this process alone: by a batch's worker, whose lines are from whoever submitted the batch (lines.py), or
     # by once.py, which has to know first.
-    caller: Caller = request.scope["state"].get("caller") or await _holder(request, parts)
+    caller: Caller | None = request.scope["state"].get("caller")
+    if caller is None:
+        caller = await _holder(request, parts)
+    else:
+        await parts.check_standing(caller)
     record.tenant, record.key_id, record.key_name = caller.tenant, caller.key_id, caller.key_name
     record.address = client_address(request, parts.proxies) or ""
     parts.check_tenant(caller.tenant)

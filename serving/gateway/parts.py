@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -45,16 +45,18 @@ class Running(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """check_tenant: raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace.
-    max_body: bytes. proxies: how many between the client and this process. worker_on: the batch worker, once there is
-    an application to run lines through. unattended: responses that nobody waits for. pages: for people, such as the
-    console. background: started in this order, closed in the other.
+    """check_standing: raises for a caller whose key was revoked after it had submitted what now runs. check_tenant:
+    raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace. max_body: bytes.
+    proxies: how many between the client and this process. worker_on: the batch worker, once there is an application to
+    run lines through. unattended: responses that nobody waits for. pages: for people, such as the console. background:
+    started in this order, closed in the other.
     """
 
     dialects: tuple[Dialect, ...]
     catalog: Catalog
     fleet: Fleet
     keyring: Keyring
+    check_standing: Callable[[Caller], Awaitable[None]]
     tokens: Tokens
     check_tenant: Callable[[str], None]
     limits_of: Callable[[Subject], Limits]

@@ -301,3 +301,20 @@ def test_content_is_in_no_log_and_sealed_in_the_database(
     captured = capfd.readouterr()
     assert CANARY not in captured.out + captured.err
     assert all(file.stat().st_mode & 0o77 == 0 for file in [state / "files", *(state / "files").iterdir()])
+
+
+def test_a_revoked_key_takes_the_rest_of_its_batch_with_it(site: Callable[..., Site]) -> None:
+    place = site(echo={"first_token": 0.05}, batches={"lines": 1}, keys={"cache": 0.2})
+    with open_office(place.settings) as office:
+        office.administration.create_tenant(office.actor, "lab", "Laboratory")
+        leaked, secret = office.administration.create_key(office.actor, "lab", "leaked")
+        _, other = office.administration.create_key(office.actor, "lab", "other")
+        with listening(place.app) as url:
+            thief, owner = (
+                openai.OpenAI(base_url=f"{url}/v1", api_key=text.reveal(), max_retries=0) for text in (secret, other)
+            )
+            batch = submitted(thief, [line(n) for n in range(40)])
+            office.administration.revoke_key(office.actor, leaked.id)
+            batch = ended(owner, batch)
+            failed = rows(owner.files.content(batch.error_file_id or "").text)
+    assert len(failed) > 20 and {row["response"]["body"]["error"]["code"] for row in failed} == {"invalid_api_key"}

@@ -39,6 +39,13 @@ def test_every_verb_explains_itself(verb: list[str]) -> None:
     assert "Usage:" in result.stdout and "--help" in result.stdout
 
 
+def test_the_configuration_may_be_named_before_or_after_the_verb(tmp_path: Path) -> None:
+    missing = str(tmp_path / "elsewhere.yaml")
+    for words in (["--config", missing, "serve"], ["serve", "--config", missing]):
+        result = CliRunner().invoke(cli, words)
+        assert result.exit_code == 1 and "elsewhere.yaml" in result.output.replace("\n", "")
+
+
 def test_the_root_names_every_verb() -> None:
     listed = CliRunner().invoke(cli, ["--help"]).stdout
     assert all(f" {verb[0]} " in listed for verb in VERBS if verb)
