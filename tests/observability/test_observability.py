@@ -17,6 +17,7 @@ from serving.telemetry.metrics import PrometheusMetrics
 from tests.conftest import OpenSite
 from tests.local import chat, listening
 from tests.observability.prometheus import FOLDER, ROOT, expressions, metrics_in, prometheus, tool
+from tests.observability.test_telemetry_page import azure
 from tests.telemetry.otlp_receiver import receiving
 
 BOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
@@ -30,6 +31,14 @@ def rules() -> list[dict[str, str]]:
 def test_promtool_finds_no_fault_in_configuration_and_rules() -> None:
     subprocess.run([tool("promtool"), "check", "config", FOLDER / "prometheus.yml"], check=True)
     subprocess.run([tool("promtool"), "check", "rules", *RULES], check=True)
+
+
+def test_promtool_finds_no_fault_in_any_expression_of_the_dashboards_and_of_the_page(tmp_path: Path) -> None:
+    exprs = [expr for _, expr in expressions()] + list(azure().values())
+    assert len(exprs) > 50
+    named = [{"record": f"shown:{number}", "expr": expr} for number, expr in enumerate(exprs)]
+    (tmp_path / "shown.yml").write_text(yaml.safe_dump({"groups": [{"name": "shown", "rules": named}]}))
+    subprocess.run([tool("promtool"), "check", "rules", "--lint-fatal", tmp_path / "shown.yml"], check=True)
 
 
 def test_the_alerts_come_and_go_as_their_own_tests_say() -> None:
@@ -72,7 +81,7 @@ def test_every_panel_has_a_place_of_its_own_and_a_question(board: Path) -> None:
 
 
 def test_rules_and_dashboards_name_only_metrics_that_exist() -> None:
-    """vLLM's are checked on real vLLM, in tests/e2e."""
+    """vLLM's are checked on real vLLM, in tests/e2e/test_observed.py."""
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     ours = {sample for family in PrometheusMetrics().families() for sample in samples_of(family.name, family.type)}
     read = {name for _, expr in expressions() for name in metrics_in(expr)}
@@ -95,6 +104,9 @@ SILENT = {
 """Nothing spills here, nothing is guarded, nobody is limited, and the echo engine has no cache."""
 
 
+NAMELESS = {"AzureOpenAIContextTokensCacheMatchRate", "RAIRejectedRequests", "IsSpillover (dimension)"}
+
+
 async def test_on_a_live_gateway_every_panel_shows_something_and_slow_buckets_lead_to_traces(
     site: OpenSite, tmp_path: Path
 ) -> None:
@@ -113,6 +125,7 @@ async def test_on_a_live_gateway_every_panel_shows_something_and_slow_buckets_le
                     await client.post("/v1/chat/completions", json=chat(n=1000))
             ours = [(title, expr) for title, expr in expressions() if not title.startswith("engine")]
             assert {title for title, expr in ours if not asked.ask(expr)} <= SILENT
+            assert {name for name, expr in azure().items() if "vllm:" not in expr and not asked.ask(expr)} <= NAMELESS
             (ratio,) = asked.wait_for('clinserve:failed:ratio_rate5m{deployment="echo"}')
             assert 0.4 < float(ratio["value"][1]) < 0.6
             exemplars = asked.exemplars("gen_ai_server_time_to_first_token_seconds_bucket")
