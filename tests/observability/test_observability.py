@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -68,6 +70,30 @@ def test_what_an_alert_tells_one_to_look_at_exists() -> None:
 def test_the_dashboards_are_what_their_generator_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, FOLDER / "generator", tmp_path], check=True)
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {b.name: b.read_text() for b in BOARDS}
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.stem)
+def test_grafanas_own_model_of_a_dashboard_knows_every_field_of_ours(board: Path) -> None:
+    """It is made from Grafana's schemas, and drops what it does not know."""
+    dashboard = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    from grafana_foundation_sdk.cog import encoder, plugins
+
+    plugins.register_default_plugins()
+    ours = json.loads(board.read_text())
+    understood = json.loads(json.dumps(dashboard.Dashboard.from_json(ours), cls=encoder.JSONEncoder))
+    assert list(lost(ours, understood)) == []
+
+
+def lost(said: Any, understood: Any, place: str = "") -> Iterator[str]:
+    """Where something that was said is not, or is otherwise, in what was understood."""
+    if isinstance(said, dict) and isinstance(understood, dict):
+        for name, value in said.items():
+            yield from lost(value, understood.get(name), f"{place}.{name}")
+    elif isinstance(said, list) and isinstance(understood, list) and len(said) == len(understood):
+        for number, (one, other) in enumerate(zip(said, understood, strict=True)):
+            yield from lost(one, other, f"{place}[{number}]")
+    elif said != understood:
+        yield place
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.stem)
