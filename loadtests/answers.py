@@ -19,7 +19,8 @@ def last(base: Path) -> dict[str, Tree]:
 
 def table(results: Iterable[Tree]) -> str:
     """Markdown. The machine is told above it, once for each that there was."""
-    rows, machines = [], {}
+    rows: list[str] = []
+    machines: dict[str, None] = {}
     for result in sorted(results, key=lambda result: str(result["scenario"])):
         machine = result["machine"]
         machines[f"{machine['cores']} cores of {machine['cpu']}"] = None

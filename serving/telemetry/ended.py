@@ -59,16 +59,10 @@ def _alone(directory: Path) -> Iterator[None]:
 
 def _latest(directory: Path) -> Path:
     """The folder that counts. Older ones are in it, and one without a number was never finished."""
-    numbers = []
-    for folder in directory.glob(f"{_FOLDER}*"):
-        number = folder.name.removeprefix(_FOLDER)
-        if number == _NEXT:
-            shutil.rmtree(folder)
-        else:
-            numbers.append(int(number))
-    *older, last = sorted(numbers) or [0]
-    for number in older:
-        shutil.rmtree(directory / f"{_FOLDER}{number}")
+    names = {folder.name.removeprefix(_FOLDER) for folder in directory.glob(f"{_FOLDER}*")}
+    last = max((int(name) for name in names - {_NEXT}), default=0)
+    for name in names - {str(last)}:
+        shutil.rmtree(directory / f"{_FOLDER}{name}")
     latest = directory / f"{_FOLDER}{last}"
     latest.mkdir(exist_ok=True)
     return latest
