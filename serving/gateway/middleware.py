@@ -93,8 +93,8 @@ class RequestId:
 
 
 class Recorded:
-    """Keeps what is known about each request and writes it at its end, whatever that is: metrics, books,
-    spans, a log line.
+    """Keeps what is known about each request and writes it at its end, whatever that is: metrics, books, spans,
+    a log line.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, traces: Traces, log: RequestLog, books: Books) -> None:
