@@ -5,6 +5,7 @@
     python -m loadtests find-capacity chat                   the highest rate that meets the objective
     python -m loadtests worker --master HOST                 be a load generator for a run on another machine
     python -m loadtests report FOLDER                        write a run's report anew
+    python -m loadtests answers [FOLDER]                     the last answer of each scenario, as a table
 
 Exit status: 0 objective met, 2 missed, 3 the run is invalid (the client was the bottleneck), 4 the harness failed.
 """
@@ -21,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import capacity, probe, report, results, runs, scenario, slo
+from loadtests import answers, capacity, probe, report, results, runs, scenario, slo
 from loadtests.durations import seconds
 from loadtests.measured import Measured
 from loadtests.plan import Overrides, Plan, Server, keys_in
@@ -31,7 +32,7 @@ from loadtests.scenario import Scenario, ScenarioError
 from loadtests.slo import HARNESS_ERROR, INTERRUPTED, INVALID, MET, MISSED
 from loadtests.traces import TraceError
 
-COMMANDS = ("list", "find-capacity", "worker", "report")
+COMMANDS = ("list", "find-capacity", "worker", "report", "answers")
 OUT = runs.ROOT / ".clinserve" / "loadtests"
 KEY_FILE = runs.ROOT / ".clinserve" / "demo.key"
 
@@ -53,6 +54,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
             pass
         case "report":
             add("folder", type=Path, help="of the run: where its measured.json is")
+        case "answers":
+            add("folder", type=Path, nargs="?", default=OUT, help="with a folder for each run (default: where they go)")
         case "worker":
             add("--master", required=True, help="host of the run that waits for workers")
             add("--port", type=int, default=5557, help="of its master (default %(default)s)")
@@ -260,6 +263,9 @@ def main(words: Sequence[str] | None = None) -> int:
                 return show(say)
             case "report":
                 tell(written(Measured.read(options.folder), options.folder)[1], say)
+                return 0
+            case "answers":
+                print(answers.table(answers.last(options.folder).values()))
                 return 0
             case "worker":
                 return runs.work(options.master, options.port, keys(options), options.processes)

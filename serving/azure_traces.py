@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from serving.vault import default_credential
 
 if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
     from opentelemetry.sdk.trace.export import SpanExporter
 
 CONNECTION_STRING = "APPLICATIONINSIGHTS_CONNECTION_STRING"
@@ -20,15 +21,20 @@ _SILENT = (
 """What the exporter would tell Microsoft beside the spans, and the switches that it would take from there."""
 
 
-def azure_exporter(connection_string: str, *, entra: bool) -> SpanExporter:
-    """entra: sign in with Entra ID; else the connection string's key is enough. Raises ValueError."""
+def azure_exporter(connection_string: str, *, entra: bool, credential: TokenCredential | None = None) -> SpanExporter:
+    """entra: sign in with Entra ID; else the connection string's key is enough. credential: default_credential() unless
+    given. Raises ValueError.
+    """
     for switch in _SILENT:
         os.environ.setdefault(switch, "true")
     from azure.monitor.opentelemetry.exporter import AzureMonitorTraceExporter
 
+    from serving.telemetry.outbox import hush
+
+    hush("azure.monitor.opentelemetry")
     exporter: SpanExporter = AzureMonitorTraceExporter(
         connection_string=connection_string,
-        credential=default_credential() if entra else None,
+        credential=(credential or default_credential()) if entra else None,
         disable_offline_storage=True,  # else spans that could not be sent lie in /tmp
     )
     return exporter

@@ -36,6 +36,7 @@ def build_traces(settings: Settings, metrics: Metrics, environ: Mapping[str, str
         exporters,
         version=__version__,
         ratio=traces.ratio,
+        trust_clients=traces.trust_clients,
         size=traces.queue,
         on_spans=lambda result, count: metrics.noted("spans", result, count=count),
     )

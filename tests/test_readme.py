@@ -168,18 +168,6 @@ def test_the_console_page_names_pages_settings_metrics_and_files_that_exist() ->
     assert [link for link in links if not (CONSOLE.parent / link).exists()] == []
 
 
-def test_the_telemetry_page_names_metrics_settings_alerts_and_files_that_exist() -> None:
-    page = ROOT / "docs" / "telemetry.md"
-    text, known = page.read_text(), README.read_text()
-    metrics = set(re.findall(r"`((?:clinserve|gen_ai)_[a-z_]+)`", text))
-    assert len(metrics) > 5 and {name for name in metrics if f"| `{name}`" not in known} == set()
-    settings = {path for path, _, _ in reference()}
-    assert set(re.findall(r"`(telemetry\.[a-z_]+)", text)) <= settings
-    rules = "".join(file.read_text() for file in (ROOT / "deploy" / "observability" / "rules").glob("*.yml"))
-    assert set(re.findall(r"alert: (\w+)", rules)) == set(re.findall(r"`(Clinserve\w+)`", text))
-    assert [link for link in re.findall(r"\]\(([^)#]+)", text) if not (page.parent / link).exists()] == []
-
-
 def test_the_numbered_path_names_things_that_exist() -> None:
     path = README.read_text().partition("## The life of a request")[2].partition("## The map")[0]
     code = "\n".join(file.read_text() for file in (ROOT / "serving").rglob("*.py"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -51,9 +52,9 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     prepare(settings, progress)
     key = demo_key(settings)
-    for stale in app.metrics_dir(settings).glob("*.db"):  # of an earlier run: its processes are gone
-        stale.unlink()
-    app.metrics_dir(settings).mkdir(parents=True, exist_ok=True)
+    if (stale := app.metrics_dir(settings)).exists():  # of an earlier run: its processes are gone
+        shutil.rmtree(stale)
+    app.metrics_dir(settings).mkdir(parents=True)
     if settings.server.runtime == "process":
         _in_one_process(settings, progress, key)
     else:

@@ -93,8 +93,8 @@ class RequestId:
 
 
 class Recorded:
-    """Keeps what is known about each request and writes it at its end, whatever that is: metrics, spans, a log line,
-    books.
+    """Keeps what is known about each request and writes it at its end, whatever that is: metrics, books, spans,
+    a log line.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, traces: Traces, log: RequestLog, books: Books) -> None:
@@ -150,10 +150,10 @@ class Recorded:
     def _write(self, record: RequestRecord) -> None:
         self._books.price(record)
         self._metrics.finished(record)
+        self._books.enter(record)
         record.trace.end(record)
         if record.route not in QUIET_ROUTES:
-            self._log.finished(record)
-        self._books.enter(record)
+            self._log.finished(record)  # last: a disk that is full must not keep a record out of the books
 
 
 class BodyLimit:

@@ -154,7 +154,10 @@ class Traces(Section):
         description="Azure Monitor, at APPLICATIONINSIGHTS_CONNECTION_STRING: by its key, or signed in with Entra ID.",
     )
     ratio: float = Field(
-        1.0, ge=0, le=1, description="Share of requests that are traced, where the client's traceparent does not say."
+        1.0, ge=0, le=1, description="Share of requests that are traced. Never one whose client's traceparent says no."
+    )
+    trust_clients: bool = Field(
+        False, description="Trace each request whose client's traceparent says so, whatever the ratio."
     )
     queue: int = Field(4096, ge=1, description="Spans that wait to be sent; beyond, they are dropped and counted.")
 

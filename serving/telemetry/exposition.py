@@ -12,9 +12,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from serving.telemetry.ended import counted_files
 from serving.telemetry.exemplars import Exemplars
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
@@ -47,26 +48,13 @@ def page(own: CollectorRegistry, exemplars: Exemplars, accept: str) -> tuple[byt
 def _of_node(directory: Path) -> Iterable[Metric]:
     """The sum of all processes, but for vLLM's gauges: these are shown for each process that lives, by its `pid`.
 
-    vLLM has the last writer win, which fits one replica: of two on a node only one would be seen, and a dead one would
-    be seen for ever. (`_multiprocess_mode` is what prometheus_client itself goes by, between reading and adding up.)
+    vLLM has the last writer win, which fits one replica: of two on a node only one would be seen.
+    (`_multiprocess_mode` is what prometheus_client itself goes by, between reading and adding up.)
     """
-    _forget_dead_processes(directory)
-    families = MultiProcessCollector._read_metrics([str(file) for file in directory.glob("*.db")])  # type: ignore[no-untyped-call]
+    with counted_files(directory) as files:
+        families = MultiProcessCollector._read_metrics([str(file) for file in files])  # type: ignore[no-untyped-call]
     for family in families.values():
         if family.type == "gauge" and family.name.startswith(_VLLM):
             family._multiprocess_mode = "all"
-            family.samples = [sample for sample in family.samples if _lives(dict(sample.labels)["pid"])]
     summed: Iterable[Metric] = MultiProcessCollector._accumulate_metrics(families, True)  # type: ignore[no-untyped-call]
     return summed
-
-
-def _forget_dead_processes(directory: Path) -> None:
-    """Drop the live gauges of processes that are gone; their counters stay, so that sums never fall."""
-    for file in directory.glob("gauge_live*_*.db"):
-        pid = file.stem.rpartition("_")[2]
-        if not _lives(pid):
-            mark_process_dead(int(pid), path=str(directory))  # type: ignore[no-untyped-call]
-
-
-def _lives(pid: str) -> bool:
-    return Path(f"/proc/{pid}").exists()

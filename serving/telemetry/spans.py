@@ -11,8 +11,9 @@ are on; only telemetry/ imports opentelemetry.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from opentelemetry import trace as api
 from opentelemetry.context import Context
@@ -20,11 +21,11 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from serving.telemetry.outbox import OnSpans, Outbox
+from serving.telemetry.outbox import OnSpans, Outbox, hush
 from serving.telemetry.record import RequestRecord
 from serving.telemetry.traces import Trace, traces_url
 
@@ -45,23 +46,30 @@ _propagator = TraceContextTextMapPropagator()
 
 def otlp_exporter(url: str) -> SpanExporter:
     """To a receiver of OTLP over HTTP; url as in settings. Its headers are in OTEL_EXPORTER_OTLP_HEADERS."""
+    hush("opentelemetry.exporter")
     return OTLPSpanExporter(endpoint=traces_url(url))
 
 
 class SpanTraces:
-    """ratio: the share of requests that is traced, where the client has not decided. size: spans that wait to be sent.
-
-    on_spans: told what became of spans, and of how many.
+    """ratio: the share of requests that is traced; of those whose client says no, none. trust_clients: of those whose
+    client says yes, all. size: spans that wait to be sent. on_spans: told what became of spans, and of how many.
     """
 
     def __init__(
-        self, exporters: Sequence[SpanExporter], *, version: str, ratio: float, size: int, on_spans: OnSpans
+        self,
+        exporters: Sequence[SpanExporter],
+        *,
+        version: str,
+        ratio: float,
+        trust_clients: bool,
+        size: int,
+        on_spans: OnSpans,
     ) -> None:
         resource = Resource.create({"service.name": "clinserve-gateway", "service.version": version})
         # Not the process's global provider: what else is installed here has no business in these traces.
-        self._provider = TracerProvider(
-            sampler=ParentBased(TraceIdRatioBased(ratio)), resource=resource, shutdown_on_exit=False
-        )
+        drawn = Drawn(ratio)
+        sampler = ParentBased(drawn, remote_parent_sampled=ALWAYS_ON if trust_clients else drawn)
+        self._provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
         for exporter in exporters:
             self._provider.add_span_processor(Outbox(exporter, size=size, on_spans=on_spans))
         self._tracer = self._provider.get_tracer("clinserve", version)
@@ -75,6 +83,22 @@ class SpanTraces:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._provider.shutdown)
+
+
+class Drawn(Sampler):
+    """Takes a share by lot. Not by the trace's id, as TraceIdRatioBased does: a client chooses its ids, and could
+    choose ones that are always taken. draw: a number from 0 to 1.
+    """
+
+    def __init__(self, share: float, draw: Callable[[], float] = random.random) -> None:
+        self._share = share
+        self._draw = draw
+
+    def should_sample(self, *args: object, **kwargs: object) -> SamplingResult:
+        return SamplingResult(Decision.RECORD_AND_SAMPLE if self._draw() < self._share else Decision.DROP)
+
+    def get_description(self) -> str:
+        return f"Drawn({self._share})"
 
 
 class RequestTrace:

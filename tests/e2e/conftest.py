@@ -10,6 +10,7 @@ import pytest
 from serving.tenants.key_text import new_key_text
 from tests.e2e.conformance.site import ELSEWHERE_KEY, configuration
 from tests.e2e.product import Product
+from tests.telemetry.otlp_receiver import Receiver, receiving
 from tests.tenants.issuer import LocalIssuer
 
 MODEL = "clinical-demo"
@@ -27,10 +28,17 @@ def issuer() -> Iterator[LocalIssuer]:
 
 
 @pytest.fixture(scope="session")
-def product(tmp_path_factory: pytest.TempPathFactory, issuer: LocalIssuer) -> Iterator[Product]:
+def receiver() -> Iterator[Receiver]:
+    """Where the product sends the spans of those requests that ask for it."""
+    with receiving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory, issuer: LocalIssuer, receiver: Receiver) -> Iterator[Product]:
     config = tmp_path_factory.mktemp("config") / "product.yaml"
     running = Product(tmp_path_factory.mktemp("state"), str(config))
-    configuration(config, issuer, running.url)
+    configuration(config, issuer, running.url, receiver.url)
     running.bring(new_key_text().reveal(), ELSEWHERE_KEY)
     running.start()
     yield running

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -139,6 +140,20 @@ async def test_a_disabled_tenant_is_refused_everywhere(site: OpenSite) -> None:
 def usage_of(open_site: Site) -> list[UsageRecord]:
     with open_office(open_site.settings) as office:
         return list(office.usage_store.records(UsageQuery()))
+
+
+async def test_a_disk_with_no_room_for_the_log_keeps_no_request_out_of_the_books(
+    site: OpenSite, tmp_path: Path
+) -> None:
+    (tmp_path / "state" / "logs").mkdir(parents=True)
+    (tmp_path / "state" / "logs" / "requests.jsonl").symlink_to("/dev/full")
+    open_site = site()
+    with listening(open_site.app) as url:
+        async with open_site.client(url) as client:
+            assert (await client.post(PATH, json=chat("one two three"))).status_code == 200
+    assert [(record.outcome, record.prompt_tokens) for record in usage_of(open_site)] == [("ok", 3)]
+    with open_office(open_site.settings) as office:
+        assert list(office.audit_store.records())
 
 
 async def test_each_admitted_request_is_in_the_ledger_after_an_orderly_stop_with_what_it_cost(site: OpenSite) -> None:

@@ -3,12 +3,15 @@
 import csv
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from loadtests import report, results, slo
+from loadtests import answers, report, results, slo
 from loadtests.measured import Measured
 from loadtests.metrics import Histogram
 from loadtests.plot import Axis, Line, Mark, chart
@@ -79,3 +82,22 @@ def test_a_chart_keeps_its_curve_inside_its_axes(log: bool) -> None:
 
 def test_nothing_to_draw_is_said_in_words() -> None:
     assert "nothing was measured" in chart("t", Axis("x"), Axis("y"), [Line("a", [])])
+
+
+def test_the_last_valid_answer_of_each_scenario_makes_a_row(tmp_path: Path) -> None:
+    runs = {
+        "20261101-a": steady(1000), "20261102-b": [row(20 + i / 10, kind="unreachable") for i in range(50)],
+        "20261103-c": [*steady(50), *(row(20 + i, kind="dropped") for i in range(9))],
+    }  # fmt: skip
+    for day, (name, rows) in enumerate(runs.items(), start=1):
+        measured = replace(run_of(rows), begin=datetime(2026, 11, day, tzinfo=UTC).timestamp())
+        (tmp_path / name).mkdir()
+        written(measured, tmp_path / name)
+    (tmp_path / "capacity-chat").mkdir()
+    (tmp_path / "capacity-chat" / "results.json").write_text('{"line": "MET", "tried": []}')
+    told = answers.table(answers.last(tmp_path).values())
+    *_, only = told.splitlines()
+    assert told.count("\n| `") == 1 and re.search(r"MISSED \| \w+ 0 of 50 \| 2026-11-02 \|", only)
+    shutil.rmtree(tmp_path / "20261102-b")
+    *_, only = answers.table(answers.last(tmp_path).values()).splitlines()
+    assert re.search(r"MET \| \w+ 1,000 of 1,000: TTFT p50 \d+, p99 \d+ \| 2026-11-01 \|", only)

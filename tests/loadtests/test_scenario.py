@@ -30,8 +30,10 @@ def test_a_shipped_scenario_asks_a_question_and_has_a_threshold(name: str) -> No
 
 
 @pytest.mark.parametrize("name", scenario.names())
-def test_a_shipped_scenario_stands_in_the_readme(name: str) -> None:
-    assert f"| `{name}` |" in (Path(scenario.__file__).parent / "README.md").read_text()
+def test_a_shipped_scenario_stands_in_the_readme_with_its_question_and_its_last_answer(name: str) -> None:
+    questions, _, answers = (Path(scenario.__file__).parent / "README.md").read_text().partition("## Last answers")
+    assert f"\n| `{name}` | " in questions
+    assert re.search(rf"\n\| `{name}` \| (MET|MISSED) \| .+ \| 20\d\d-\d\d-\d\d \| [0-9a-f]{{7}}\+? \|", answers)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from serving.telemetry.metrics import PrometheusMetrics
 from tests.conftest import OpenSite
 from tests.local import chat, listening
 from tests.observability.prometheus import FOLDER, ROOT, expressions, metrics_in, prometheus, tool
+from tests.observability.test_telemetry_page import azure
 from tests.telemetry.otlp_receiver import receiving
 
 BOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
@@ -30,6 +33,14 @@ def rules() -> list[dict[str, str]]:
 def test_promtool_finds_no_fault_in_configuration_and_rules() -> None:
     subprocess.run([tool("promtool"), "check", "config", FOLDER / "prometheus.yml"], check=True)
     subprocess.run([tool("promtool"), "check", "rules", *RULES], check=True)
+
+
+def test_promtool_finds_no_fault_in_any_expression_of_the_dashboards_and_of_the_page(tmp_path: Path) -> None:
+    exprs = [expr for _, expr in expressions()] + list(azure().values())
+    assert len(exprs) > 50
+    named = [{"record": f"shown:{number}", "expr": expr} for number, expr in enumerate(exprs)]
+    (tmp_path / "shown.yml").write_text(yaml.safe_dump({"groups": [{"name": "shown", "rules": named}]}))
+    subprocess.run([tool("promtool"), "check", "rules", "--lint-fatal", tmp_path / "shown.yml"], check=True)
 
 
 def test_the_alerts_come_and_go_as_their_own_tests_say() -> None:
@@ -62,6 +73,30 @@ def test_the_dashboards_are_what_their_generator_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.stem)
+def test_grafanas_own_model_of_a_dashboard_knows_every_field_of_ours(board: Path) -> None:
+    """It is made from Grafana's schemas, and drops what it does not know."""
+    dashboard = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    from grafana_foundation_sdk.cog import encoder, plugins
+
+    plugins.register_default_plugins()
+    ours = json.loads(board.read_text())
+    understood = json.loads(json.dumps(dashboard.Dashboard.from_json(ours), cls=encoder.JSONEncoder))
+    assert list(lost(ours, understood)) == []
+
+
+def lost(said: Any, understood: Any, place: str = "") -> Iterator[str]:
+    """Where something that was said is not, or is otherwise, in what was understood."""
+    if isinstance(said, dict) and isinstance(understood, dict):
+        for name, value in said.items():
+            yield from lost(value, understood.get(name), f"{place}.{name}")
+    elif isinstance(said, list) and isinstance(understood, list) and len(said) == len(understood):
+        for number, (one, other) in enumerate(zip(said, understood, strict=True)):
+            yield from lost(one, other, f"{place}[{number}]")
+    elif said != understood:
+        yield place
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.stem)
 def test_every_panel_has_a_place_of_its_own_and_a_question(board: Path) -> None:
     panels = json.loads(board.read_text())["panels"]
     places = [(x, y) for p in panels for x in range(p["gridPos"]["x"], p["gridPos"]["x"] + p["gridPos"]["w"])
@@ -72,7 +107,7 @@ def test_every_panel_has_a_place_of_its_own_and_a_question(board: Path) -> None:
 
 
 def test_rules_and_dashboards_name_only_metrics_that_exist() -> None:
-    """vLLM's are checked on real vLLM, in tests/e2e."""
+    """vLLM's are checked on real vLLM, in tests/e2e/test_observed.py."""
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     ours = {sample for family in PrometheusMetrics().families() for sample in samples_of(family.name, family.type)}
     read = {name for _, expr in expressions() for name in metrics_in(expr)}
@@ -95,6 +130,9 @@ SILENT = {
 """Nothing spills here, nothing is guarded, nobody is limited, and the echo engine has no cache."""
 
 
+NAMELESS = {"AzureOpenAIContextTokensCacheMatchRate", "RAIRejectedRequests", "IsSpillover (dimension)"}
+
+
 async def test_on_a_live_gateway_every_panel_shows_something_and_slow_buckets_lead_to_traces(
     site: OpenSite, tmp_path: Path
 ) -> None:
@@ -113,6 +151,7 @@ async def test_on_a_live_gateway_every_panel_shows_something_and_slow_buckets_le
                     await client.post("/v1/chat/completions", json=chat(n=1000))
             ours = [(title, expr) for title, expr in expressions() if not title.startswith("engine")]
             assert {title for title, expr in ours if not asked.ask(expr)} <= SILENT
+            assert {name for name, expr in azure().items() if "vllm:" not in expr and not asked.ask(expr)} <= NAMELESS
             (ratio,) = asked.wait_for('clinserve:failed:ratio_rate5m{deployment="echo"}')
             assert 0.4 < float(ratio["value"][1]) < 0.6
             exemplars = asked.exemplars("gen_ai_server_time_to_first_token_seconds_bucket")

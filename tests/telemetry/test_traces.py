@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from serving.telemetry.outbox import Outbox
 from serving.telemetry.record import RequestRecord
+from serving.telemetry.spans import Drawn
 from serving.telemetry.traces import NO_TRACE, NoTraces
 from tests.conftest import OpenSite
 from tests.local import Site, chat, listening
@@ -101,18 +102,36 @@ async def test_what_is_no_valid_traceparent_begins_a_trace_of_our_own(
     assert engine.trace_id == request.trace_id
 
 
-async def test_the_client_decides_whether_it_is_traced_and_the_ratio_where_it_does_not(
-    site: OpenSite, receiver: Receiver
+@pytest.mark.parametrize(
+    ("traces", "of_all"),
+    [
+        ({"ratio": 1.0}, ["none", "yes"]),
+        ({"ratio": 0.0}, []),
+        ({"ratio": 0.0, "trust_clients": True}, ["yes"]),
+        ({"ratio": 1.0, "trust_clients": True}, ["none", "yes"]),
+    ],
+)
+async def test_the_ratio_decides_what_is_traced_but_a_client_may_say_no_and_one_that_is_trusted_yes(
+    site: OpenSite, receiver: Receiver, traces: dict[str, Any], of_all: list[str]
 ) -> None:
-    open_site = site(telemetry=traced(receiver, ratio=0.0))
+    asked = {"none": {}, "no": {"traceparent": CLIENTS[:-1] + "0"}, "yes": {"traceparent": CLIENTS}}
+    open_site = site(telemetry=traced(receiver, **traces))
     with listening(open_site.app) as url:
         async with open_site.client(url) as client:
-            for traceparent in ({}, {"traceparent": CLIENTS[:-1] + "0"}, {"traceparent": CLIENTS}):
-                await client.post(PATH, json=chat(), headers=traceparent)
-    assert {span.trace_id.hex() for _, span in receiver.spans} == {CLIENTS[3:35]} and len(receiver.spans) == 2
+            ids = {name: (await client.post(PATH, json=chat(), headers=sent)).headers["x-request-id"]
+                   for name, sent in asked.items()}  # fmt: skip
+    told = [attributes_of(span).get("clinserve.request.id") for _, span in receiver.spans]
+    assert [name for name, request_id in ids.items() if request_id in told] == of_all
     ours, *clients = [line["trace_id"] for line in open_site.log()]
     assert re.fullmatch("[0-9a-f]{32}", ours), "a log line can be joined with the client's own, traced or not"
     assert clients == [CLIENTS[3:35]] * 2
+
+
+def test_a_client_that_chooses_its_ids_cannot_choose_those_that_are_traced() -> None:
+    draws = iter([0.2, 0.05, 0.1])
+    lots = Drawn(0.1, lambda: next(draws))
+    taken = [lots.should_sample(None, 1, "request").decision.is_sampled() for _ in range(3)]
+    assert taken == [False, True, False]
 
 
 async def test_a_failure_is_an_error_by_its_code_and_a_refusal_is_not_our_error(
@@ -219,7 +238,9 @@ def test_more_spans_than_may_wait_are_dropped_and_counted_and_what_waits_is_sent
     assert [span.name for span in exporter.sent] == ["0", "1", "2", "3", "4"] and told[3:] == [("exported", 5)]
 
 
-def test_an_exporter_that_breaks_does_not_end_the_next_batch() -> None:
+def test_an_exporter_that_breaks_does_not_end_the_next_batch_and_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     told: list[tuple[str, int]] = []
 
     class Broken(Held):
@@ -240,6 +261,8 @@ def test_an_exporter_that_breaks_does_not_end_the_next_batch() -> None:
             threading.Event().wait(0.001)
     provider.shutdown()
     assert told == [("failed", 1), ("exported", 1)]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["traces: spans do not arrive at their receiver", "traces: spans arrive again"]
 
 
 def test_traces_that_are_off_have_no_ids() -> None:

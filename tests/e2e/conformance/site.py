@@ -28,9 +28,10 @@ DIRECTORY = "11111111-aaaa-4bbb-8ccc-000000000001"
 LIMITS = {"single": {"concurrent_requests": 1}, "small": {"tokens_per_minute": 10}}
 
 
-def configuration(file: Path, issuer: LocalIssuer, url: str) -> None:
+def configuration(file: Path, issuer: LocalIssuer, url: str, receiver: str) -> None:
     """demo-embeddings.yaml with an identity provider, echo deployments for what vLLM does not do on demand, and the
-    chat model once more as an endpoint elsewhere, which is this server at `url`, behind filters.
+    chat model once more as an endpoint elsewhere, which is this server at `url`, behind filters. Requests whose client
+    says so are traced, and their spans go to `receiver`.
     """
     tree = yaml.safe_load((ROOT / DEMO).read_text())
     for deployment in tree["deployments"]:
@@ -51,6 +52,7 @@ def configuration(file: Path, issuer: LocalIssuer, url: str) -> None:
     entra = {"kind": "entra", "name": "hospital", "tenant_ids": [DIRECTORY], "tenant": "demo"}
     entra |= {"authority": issuer.url, "authority_v1": issuer.url, "default_roles": ["inference"]}
     tree["identity"] = {"issuers": [entra]}
+    tree["telemetry"]["traces"] = {"otlp": receiver, "ratio": 0.0, "trust_clients": True}
     file.write_text(yaml.safe_dump(tree))
 
 
