@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import encoder, plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from serving.deployments.environment import free_ports
 from serving.telemetry.metrics import PrometheusMetrics
@@ -75,12 +77,9 @@ def test_the_dashboards_are_what_their_generator_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.stem)
 def test_grafanas_own_model_of_a_dashboard_knows_every_field_of_ours(board: Path) -> None:
     """It is made from Grafana's schemas, and drops what it does not know."""
-    dashboard = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
-    from grafana_foundation_sdk.cog import encoder, plugins
-
     plugins.register_default_plugins()
     ours = json.loads(board.read_text())
-    understood = json.loads(json.dumps(dashboard.Dashboard.from_json(ours), cls=encoder.JSONEncoder))
+    understood = json.loads(json.dumps(Dashboard.from_json(ours), cls=encoder.JSONEncoder))
     assert list(lost(ours, understood)) == []
 
 
