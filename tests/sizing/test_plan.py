@@ -17,11 +17,12 @@ from serving.sizing.catalog import catalog
 from serving.sizing.deployment import deployment_block
 from serving.sizing.errors import DoesNotFit, UnknownGpu, UnknownPrecision
 from serving.sizing.gpus import GPUS, gpu_named
-from serving.sizing.kv_cache import KvCache
+from serving.sizing.kv_cache import KvCache, kv_cache
 from serving.sizing.plan import Question, assumptions, plan
 from serving.sizing.speed import Efficiency
 from serving.sizing.subject import subject
 
+ROOT = Path(__file__).parents[2]
 MODELS = catalog()
 LLAMA_70B = MODELS["huatuogpt-o1-70b"].architecture
 LLAMA_8B = MODELS["huatuogpt-o1-8b"].architecture
@@ -170,6 +171,13 @@ def test_names_are_taken_in_any_case_and_wrong_ones_answered_with_the_nearest() 
 def test_a_cache_without_room_for_a_request_holds_none() -> None:
     cache = KvCache(windows=(None,), block_bytes=1, blocks=3, in_flight=16)
     assert (cache.requests(64), cache.holds(64), cache.holds(32)) == (0, False, True)
+
+
+def test_the_demo_model_has_as_many_tokens_on_a_cpu_as_vllm_said() -> None:
+    """vLLM 0.29, VLLM_CPU_KVCACHE_SPACE=1: "GPU KV cache size: 209,664 tokens, Maximum concurrency ... 102.38x"."""
+    demo = subject(str(ROOT / "deploy" / "demo_model" / "clinical-demo"), MODELS).architecture
+    cache = kv_cache(demo, 2**30, number_bytes=2, tensor_parallel=1, in_flight=2048, block=128)
+    assert (cache.tokens(2048), cache.requests(2048)) == (209_664, 102)
 
 
 def test_a_model_that_says_nothing_of_its_dtype_is_taken_as_bfloat16() -> None:

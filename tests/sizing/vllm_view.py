@@ -1,7 +1,7 @@
 """What vLLM's own code makes of a config.json: sizes, and the tokens of a KV cache. Run as a process of its own.
 
-It reads cases as JSON and prints the answers as JSON. No engine, no weights, no GPU: vLLM's reader of configurations, and
-its functions that divide memory, given what an engine would give them. Layers are stood in for by their specs.
+Cases come as JSON and answers go as JSON. No engine, no weights, no GPU: vLLM's reader of configurations, and its
+functions that divide memory, given what an engine would give them. Layers are stood in for by their specs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ def main() -> None:
 
 def view(directory: str, gpus: int, context: int, memory: int, in_flight: int, kv_bytes: int) -> dict[str, Any]:
     import torch
+    import vllm.config  # noqa: F401  # before the modules below, which import each other
     from vllm.transformers_utils.config import get_config, get_hf_text_config
     from vllm.transformers_utils.model_arch_config_convertor import (
         MODEL_ARCH_CONFIG_CONVERTORS,
