@@ -164,6 +164,7 @@ def plan(
     answer: Annotated[int, typer.Option(help="Tokens of its answer.", min=1)] = 512,
     length: Annotated[list[int] | None, typer.Option(help="Requests of so many tokens too; repeat it.", min=1)] = None,
     at_least: Annotated[int, typer.Option(help="Records that must fit at a time.", min=1)] = 1,
+    sequences: Annotated[int, typer.Option(help="max_num_seqs: requests that vLLM runs at a time.", min=1)] = 256,
     price: Annotated[float | None, typer.Option(help="Of one GPU for an hour, in any currency.", min=0)] = None,
     load: Annotated[float, typer.Option(help="Share of the paid time in which it is busy.", min=0.01, max=1)] = 0.6,
     bandwidth: Annotated[float, typer.Option(help="Share of the GPU's that decoding gets.", min=0.01, max=1)] = 0.7,
@@ -176,11 +177,12 @@ def plan(
     from serving.commands import plan as command
     from serving.sizing.catalog import BUNDLED
     from serving.sizing.errors import SizingError
-    from serving.sizing.plan import Efficiency, Question
+    from serving.sizing.plan import Question
+    from serving.sizing.speed import Efficiency
 
     question = Question(
         gpus=gpus or 0, quantisation=quantization, kv_dtype=kv_dtype, context=context or 0, record=record or 0,
-        answer=answer, at_least=at_least, price=price, load=load,
+        answer=answer, at_least=at_least, sequences=sequences, price=price, load=load,
         efficiency=Efficiency(bandwidth=bandwidth, arithmetic=arithmetic),
     )  # fmt: skip
     folder = catalog or BUNDLED

@@ -11,6 +11,7 @@ import typer
 from serving.commands.printing import print_json, print_table
 from serving.sizing.catalog import Entry, catalog
 from serving.sizing.deployment import deployment_block
+from serving.sizing.errors import DoesNotFit
 from serving.sizing.gpus import gpu_named
 from serving.sizing.memory import GIB
 from serving.sizing.plan import Plan, Question, assumptions
@@ -36,7 +37,9 @@ def plan(
         quantisation_named(question.quantisation)
     asked = subject(model, catalog(folder))
     found = worked_out(asked.architecture, gpu_named(gpu), question, weights=asked.weights)
-    shown = sorted({found.question.record, *(n for n in lengths or _LENGTHS if n <= found.context)})
+    if too_long := [length for length in lengths if length > found.context]:
+        raise DoesNotFit(f"requests of {too_long[0]:,} tokens are longer than the context of {found.context:,}")
+    shown = sorted({found.question.record, *(lengths or (n for n in _LENGTHS if n <= found.context))})
     if as_deployment:
         typer.echo(deployment_block(asked, found), nl=False)
     elif as_json:
@@ -75,7 +78,7 @@ def _print(asked: Subject, found: Plan, lengths: Sequence[int]) -> None:
     )
     typer.echo(f"\nKV cache: {found.kv_tokens:,} tokens, as vLLM's log counts them at a context of {found.context:,}\n")
     print_table(
-        ("tokens of a request", "requests at a time"), [(f"{n:,}", f"{found.kv.requests(n):,}") for n in lengths],
+        ("tokens of a request", "requests at a time"), [(f"{n:,}", f"{found.requests(n):,}") for n in lengths],
         right=("tokens of a request", "requests at a time"),
     )  # fmt: skip
     s, q = found.speed, found.question
@@ -140,7 +143,7 @@ def _public(asked: Subject, found: Plan, lengths: Sequence[int]) -> Mapping[str,
             "unused": round(m.unused),
         },
         "kv_cache_tokens": found.kv_tokens,
-        "requests_at_a_time": {str(n): found.kv.requests(n) for n in lengths},
+        "requests_at_a_time": {str(n): found.requests(n) for n in lengths},
         "speed": {
             "requests": s.requests,
             "first_token_seconds": round(s.first_token, 4),

@@ -63,6 +63,10 @@ class Plan:
         """As vLLM's log says it."""
         return self.kv.tokens(self.context)
 
+    def requests(self, tokens: int) -> int:
+        """Of this length, at a time: as many as the cache holds and max_num_seqs lets in."""
+        return min(self.kv.requests(tokens), self.question.sequences)
+
     @property
     def quantises_on_load(self) -> bool:
         """Whether vLLM makes of any checkpoint what was asked for."""
@@ -77,7 +81,7 @@ def plan(architecture: Architecture, gpu: Gpu, question: Question, *, weights: i
         weights = round(weight_bytes(architecture, question.quantisation))
     tried = [_on(architecture, weights, gpu, gpus, question) for gpus in _candidates(architecture, question)]
     for found in tried:
-        if found.kv.holds(found.context) and found.kv.requests(question.record) >= question.at_least:
+        if found.kv.holds(found.context) and found.requests(question.record) >= question.at_least:
             return found
     raise DoesNotFit(_why(tried[-1], weights))
 
@@ -114,6 +118,8 @@ def _filled_in(architecture: Architecture, question: Question) -> Question:
         raise DoesNotFit(f"a record of {record:,} tokens is longer than the context of {context:,}")
     if question.answer >= record:
         raise DoesNotFit(f"an answer of {question.answer:,} tokens leaves nothing of {record:,} for the prompt")
+    if question.at_least > question.sequences:
+        raise DoesNotFit(f"{question.at_least} records at a time are more than max_num_seqs, {question.sequences}")
     return replace(question, context=context, record=record)
 
 
@@ -167,7 +173,7 @@ def _why(most: Plan, weights: int) -> str:
         return f"{where} cannot hold {size}: take {helps.rpartition(' or ')[0]}"
     if not most.kv.holds(most.context):
         return f"beside {size}, {where} cannot hold one request of {most.context:,} tokens: take {helps}"
-    held = most.kv.requests(record)
+    held = most.requests(record)
     return (
         f"{where} can hold {held} requests of {record:,} tokens at a time, not {wanted}: take {helps}, or more replicas"
     )

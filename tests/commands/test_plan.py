@@ -64,6 +64,7 @@ def test_mistakes_are_one_line_with_the_nearest_name() -> None:
         (("medgemma-27",), "did you mean medgemma-27b"),
         (("medgemma-4b", "--gpu", "H1000"), "did you mean H100"),
         (("medgemma-4b", "--quantization", "fp-8"), "did you mean fp8"),
+        (("medgemma-4b", "--length", "40000"), "longer than the context of 32,768"),
         (("baichuan-m3-235b", "--gpu", "L4"), "cannot hold 438 GiB of weights"),
     ):
         result = run(*words)

@@ -39,7 +39,7 @@ def test_it_takes_the_fewest_gpus_that_do_and_more_when_more_must_fit() -> None:
     few = plan(MODELS["med42-v2-70b"].architecture, H100, Question())
     many = plan(MODELS["med42-v2-70b"].architecture, H100, Question(at_least=20))
     assert (few.gpus, many.gpus) == (2, 4)
-    assert few.kv.requests(8192) < 20 <= many.kv.requests(8192)
+    assert few.requests(8192) < 20 <= many.requests(8192)
 
 
 def test_a_checkpoint_that_is_larger_than_its_numbers_counts_as_it_is() -> None:
@@ -55,7 +55,7 @@ def test_an_8_bit_cache_holds_twice_the_tokens() -> None:
 def test_windows_make_long_records_cheaper_than_a_model_of_the_same_size_without() -> None:
     gemma = MODELS["medgemma-27b-text"].architecture
     full = replace(gemma, windows=(None,) * gemma.layers)
-    with_windows, without = (plan(a, gpu_named("H200"), Question()).kv.requests(32768) for a in (gemma, full))
+    with_windows, without = (plan(a, gpu_named("H200"), Question()).requests(32768) for a in (gemma, full))
     assert with_windows > 2.5 * without
 
 
@@ -64,10 +64,11 @@ def test_windows_make_long_records_cheaper_than_a_model_of_the_same_size_without
     [
         ("L4", Question(gpus=1), "cannot hold 131 GiB of weights: take a larger GPU, fp8"),
         ("H100", Question(gpus=2, context=131072), "cannot hold one request of 131,072 tokens"),
-        ("H100", Question(gpus=2, quantisation="fp8", at_least=500), "not 500: take a larger GPU or a shorter context"),
+        ("H100", Question(gpus=2, quantisation="fp8", at_least=200), "not 200: take a larger GPU or a shorter context"),
         ("H100", Question(gpus=3), "64 attention heads cannot be divided among 3 GPUs"),
         ("H100", Question(context=200_000), "more than the 131,072 the model was made for"),
         ("H100", Question(record=40_000), "longer than the context of 32,768"),
+        ("H100", Question(at_least=300), "more than max_num_seqs, 256"),
         ("H100", Question(record=512), "leaves nothing of 512 for the prompt"),
     ],
 )
