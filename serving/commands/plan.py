@@ -62,6 +62,8 @@ def models(folder: Path) -> None:
 def _print(asked: Subject, found: Plan, lengths: Sequence[int]) -> None:
     where = f"{found.gpus} × {found.gpu.name}" if found.gpus > 1 else found.gpu.name
     typer.secho(f"{asked.title} on {where}, tensor_parallel_size {found.gpus}", bold=True)
+    if found.gpu.azure:
+        typer.echo(f"In Azure, for example: {found.gpu.azure}")
     m, a = found.memory, asked.architecture
     kind = found.quantisation or a.dtype
     source = "as on the disk" if asked.weights and not found.question.quantisation else "worked out"

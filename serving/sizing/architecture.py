@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.sizing.errors import UnreadableModel
-from serving.sizing.precision import QUANTISATIONS, bytes_of
+from serving.sizing.precision import KNOWN, bytes_of, quantisation_of
 
 # What transformers fills in where a config.json is silent: Google's own for Gemma 3 leaves most of these out.
 _GEMMA3 = {
@@ -53,7 +53,6 @@ class Architecture:
     quantisation: that of the checkpoint itself.
     """
 
-    kind: str
     hidden: int
     intermediate: int
     heads: int
@@ -80,9 +79,8 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
     kv_heads = text.number("num_key_value_heads", heads)
     latent = text.number("kv_lora_rank", 0)
     dtype = str(config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype") or "")
-    vision = config.get("vision_config")
+    vision, quantised = config.get("vision_config"), config.get("quantization_config")
     return Architecture(
-        kind=text.kind,
         hidden=text.number("hidden_size"),
         intermediate=text.number("intermediate_size", 0),
         heads=heads,
@@ -94,7 +92,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
         context=text.number("max_position_embeddings"),
         image_tokens=config.get("mm_tokens_per_image", 0) if vision else 0,
         dtype=dtype if dtype and dtype != "auto" else "bfloat16",
-        quantisation=_quantisation(config),
+        quantisation=quantisation_of(quantised) if quantised else None,
         weights=_weights(text, _vision(vision, text.number("hidden_size")) if vision else 0),
     )
 
@@ -106,8 +104,8 @@ class _Numbers:
         inner = config.get("text_config") or config.get("llm_config") or config
         if not isinstance(inner, Mapping):
             raise UnreadableModel("text_config is not a group of numbers; is this a config.json of transformers?")
-        self.kind = str(inner.get("model_type", config.get("model_type", "unknown")))
-        self._values = {**_DEFAULTS.get(self.kind, {}), **inner}
+        kind = str(inner.get("model_type") or config.get("model_type"))
+        self._values = {**_DEFAULTS.get(kind, {}), **inner}
         if inner is not config and "tie_word_embeddings" in config:
             self._values["tie_word_embeddings"] = config["tie_word_embeddings"]
 
@@ -133,22 +131,6 @@ def _windows(text: _Numbers) -> tuple[int | None, ...]:
         return tuple(window if (layer + 1) % pattern else None for layer in range(layers))
     first = text.number("max_window_layers", 0)  # Qwen 2: those before it look at everything
     return tuple(window if layer >= first else None for layer in range(layers))
-
-
-def _quantisation(config: Mapping[str, Any]) -> str | None:
-    found = config.get("quantization_config")
-    if not isinstance(found, Mapping):
-        return None
-    method = str(found.get("quant_method", ""))
-    if method == "compressed-tensors" and _bits_of(found) == 4:
-        return "awq"  # as large
-    return method if method in QUANTISATIONS else None
-
-
-def _bits_of(compressed: Mapping[str, Any]) -> int:
-    for group in (compressed.get("config_groups") or {}).values():
-        return int(group["weights"]["num_bits"])
-    return 8
 
 
 def _weights(text: _Numbers, vision: int) -> Weights:
@@ -214,4 +196,4 @@ def read_bytes(architecture: Architecture, quantisation: str | None = None) -> f
 
 def _linear_bytes(architecture: Architecture, quantisation: str | None) -> float:
     method = quantisation or architecture.quantisation
-    return architecture.weights.linear * (QUANTISATIONS[method].bytes if method else bytes_of(architecture.dtype))
+    return architecture.weights.linear * (KNOWN[method].bytes if method else bytes_of(architecture.dtype))

@@ -115,10 +115,8 @@ def entry_named(name: str, entries: Mapping[str, Entry]) -> Entry:
     for entry in entries.values():
         if wanted in (entry.name, entry.source.lower()):
             return entry
-    raise UnknownModel(
-        f"no model '{name}' is in the catalogue, and there is no such directory: "
-        f"{nearest(wanted.rpartition('/')[2], entries)}"
-    )
+    near = nearest(wanted.rpartition("/")[2], entries, "'clinserve plan' lists the catalogue")
+    raise UnknownModel(f"no model '{name}' is in the catalogue, and there is no such directory: {near}")
 
 
 def _read(file: Path) -> Entry:

@@ -30,9 +30,9 @@ class DoesNotFit(SizingError):
     """The model, or one request of the context asked for, is too large for what was allowed."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about a name that is not known: the nearest ones, or else all."""
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message about a name that is not known: the nearest ones, or else all, or `otherwise`."""
     names = list(known)
     by_letters = {n.lower(): n for n in names}
     near = [by_letters[n] for n in difflib.get_close_matches(name.lower(), by_letters, n=3, cutoff=0.5)]
-    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
+    return f"did you mean {' or '.join(near)}?" if near else otherwise or f"known are {', '.join(names)}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from serving.sizing.errors import UnknownPrecision, nearest
 
@@ -27,7 +29,7 @@ QUANTISATIONS = {
     q.name: q
     for q in (
         Quantisation("fp8", 1.0, True, True),
-        Quantisation("compressed-tensors", 1.0, False, True),  # 8 bits; 4-bit ones say so in their config.json
+        Quantisation("compressed-tensors", 1.0, False, True),  # with 8 bits
         # 4 bits, and for each group of 128 a scale of 16 and a zero of 4.
         Quantisation("awq", 0.5 + 2.5 / 128, False, False),
         Quantisation("gptq", 0.5 + 2.5 / 128, False, False),
@@ -35,6 +37,35 @@ QUANTISATIONS = {
         Quantisation("mxfp4", 0.5 + 1 / 32, False, False),
     )
 }
+
+# What checkpoints have besides, and nobody can ask for by one name.
+_EIGHT, _FOUR = (Quantisation(f"{bits} bits", size, False, False) for bits, size in ((8, 1.0), (4, 0.5 + 2.5 / 128)))
+KNOWN = QUANTISATIONS | {q.name: q for q in (_EIGHT, _FOUR)}
+_OTHER_NAMES = {
+    "fbgemm_fp8": "fp8",
+    "modelopt": "fp8",
+    "gptq_marlin": "gptq",
+    "awq_marlin": "awq",
+    "auto-round": "gptq",
+}
+
+
+def quantisation_of(config: Mapping[str, Any]) -> str:
+    """The name in KNOWN for a config.json's quantization_config. Raises UnknownPrecision."""
+    method = str(config.get("quant_method", ""))
+    method = _OTHER_NAMES.get(method, method)
+    if method not in QUANTISATIONS:
+        raise UnknownPrecision(f"quantization_config: no '{method}' is known: {nearest(method, QUANTISATIONS)}")
+    bits = _bits_in(config)
+    if bits == 8 and QUANTISATIONS[method].bytes < 1:
+        return _EIGHT.name
+    return _FOUR.name if bits == 4 and method == "compressed-tensors" else method
+
+
+def _bits_in(config: Mapping[str, Any]) -> int | None:
+    for group in (config.get("config_groups") or {}).values():
+        return int(group["weights"]["num_bits"])
+    return 8 if config.get("load_in_8bit") else config.get("bits")
 
 
 def bytes_of(dtype: str) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from serving.sizing.architecture import Architecture
 from serving.sizing.gpus import Gpu
-from serving.sizing.precision import QUANTISATIONS
+from serving.sizing.precision import KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Machine:
 
     @property
     def _operations_per_second(self) -> float:
-        units = self.quantisation is not None and QUANTISATIONS[self.quantisation].fp8_units
+        units = self.quantisation is not None and KNOWN[self.quantisation].fp8_units
         return self.gpus * (self.gpu.fp8 if units else self.gpu.bf16)
 
     @property

@@ -11,7 +11,7 @@ import pytest
 from serving.sizing.architecture import architecture_of, read_bytes, weight_bytes
 from serving.sizing.catalog import catalog
 from serving.sizing.directory import config_in, weight_bytes_in
-from serving.sizing.errors import UnreadableModel
+from serving.sizing.errors import UnknownPrecision, UnreadableModel
 
 DEMO = Path(__file__).parents[2] / "deploy" / "demo_model" / "clinical-demo"
 LLAMA_8B = {
@@ -99,6 +99,15 @@ def test_a_compressed_checkpoint_is_as_large_as_its_bits() -> None:
 
     eight, four = (weight_bytes(architecture_of(compressed(bits))) for bits in (8, 4))
     assert four < 0.7 * eight
+    other = {"quant_method": "gptq", "bits": 8}
+    assert weight_bytes(architecture_of(LLAMA_8B | {"quantization_config": other})) == eight
+
+
+def test_a_quantisation_that_is_not_known_is_not_taken_for_none() -> None:
+    with pytest.raises(
+        UnknownPrecision, match=r"quantization_config: no 'bitsandbite' is known: did you mean bitsandbytes"
+    ):
+        architecture_of(LLAMA_8B | {"quantization_config": {"quant_method": "bitsandbite"}})
 
 
 def test_a_number_that_is_missing_is_named() -> None:
