@@ -48,13 +48,15 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """windows: for each layer, how many tokens back it looks; None for all of them. latent: numbers that a token leaves
+    """routed: width of all experts that a token goes through, and so many copies of it; (0, 0) without experts.
+    windows: for each layer, how many tokens back it looks; None for all of them. latent: numbers that a token leaves
     in a layer with multi-head latent attention (MLA), 0 for others. image_tokens: of one image, 0 for a text model.
     quantisation: that of the checkpoint itself.
     """
 
     hidden: int
     intermediate: int
+    routed: tuple[int, int]
     heads: int
     kv_heads: int
     head_dim: int
@@ -83,6 +85,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
     return Architecture(
         hidden=text.number("hidden_size"),
         intermediate=text.number("intermediate_size", 0),
+        routed=_routed(text),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=text.number("head_dim", text.number("hidden_size") // heads),
@@ -119,6 +122,11 @@ class _Numbers:
         if isinstance(value, bool) or not isinstance(value, int):
             raise UnreadableModel(f"config.json has no number '{name}', which memory depends on")
         return value
+
+
+def _routed(text: _Numbers) -> tuple[int, int]:
+    copies = text.number("num_experts_per_tok", 0)
+    return copies * text.number("moe_intermediate_size", text.number("intermediate_size", 0)), copies
 
 
 def _windows(text: _Numbers) -> tuple[int | None, ...]:

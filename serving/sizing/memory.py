@@ -39,6 +39,8 @@ def _activations(architecture: Architecture, gpu: Gpu, gpus: int, sequences: int
     """At vLLM's largest step: the widest layer's numbers for each token, and what sampling makes of all logits."""
     heads = architecture.heads + 2 * architecture.kv_heads
     widest = 4 * architecture.hidden + (3 * architecture.intermediate + heads * architecture.head_dim) / gpus
+    inside, copies = architecture.routed  # vLLM's kernel for experts works on a copy of the token for each of them
+    widest += 2 * copies * architecture.hidden + 3 * inside / gpus
     logits = sequences * architecture.vocabulary * 12  # as 32-bit numbers, sorted and as probabilities
     image = 0.75 * GIB if architecture.image_tokens else 0.0
     return gpu.batched_tokens * widest * 2 + logits + image
