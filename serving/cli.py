@@ -151,6 +151,53 @@ def doctor(
     raise typer.Exit(command.doctor(config, as_json=as_json))
 
 
+@cli.command()
+def plan(
+    model: Annotated[str | None, typer.Argument(help="Of the catalogue, or a directory. Without it, the list.")] = None,
+    gpu: Annotated[str, typer.Option(help="Such as H100, A100-80G or L40S.")] = "H100",
+    gpus: Annotated[int | None, typer.Option(help="tensor_parallel_size. Default: the fewest that do.", min=1)] = None,
+    quantization: Annotated[str | None, typer.Option(help="Such as fp8. Default: the checkpoint's own.")] = None,
+    kv_dtype: Annotated[str, typer.Option(help="Of the KV cache: auto, or fp8 for twice the tokens.")] = "auto",
+    context: Annotated[int | None, typer.Option(help="max_model_len. Default: the model's, to 32768.", min=1)] = None,
+    record: Annotated[
+        int | None, typer.Option(help="Tokens of a request with its answer. Default: 8192.", min=2)
+    ] = None,
+    answer: Annotated[int, typer.Option(help="Tokens of its answer.", min=1)] = 512,
+    length: Annotated[list[int] | None, typer.Option(help="Requests of so many tokens too; repeat it.", min=1)] = None,
+    at_least: Annotated[int, typer.Option(help="Records that must fit at a time.", min=1)] = 1,
+    sequences: Annotated[int, typer.Option(help="max_num_seqs: requests that vLLM runs at a time.", min=1)] = 256,
+    price: Annotated[float | None, typer.Option(help="Of one GPU for an hour, in any currency.", min=0)] = None,
+    load: Annotated[float, typer.Option(help="Share of the paid time in which it is busy.", min=0.01, max=1)] = 0.6,
+    bandwidth: Annotated[float, typer.Option(help="Share of the GPU's that decoding gets.", min=0.01, max=1)] = 0.7,
+    arithmetic: Annotated[float, typer.Option(help="Share of the GPU's that prefill gets.", min=0.01, max=1)] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_deployment: Annotated[bool, typer.Option(help="Print a block of the configuration instead.")] = False,
+    catalog: Annotated[Path | None, typer.Option(help="Another catalogue: a folder of YAML files.")] = None,
+) -> None:
+    """Predict what a model needs: GPUs, memory, KV cache, requests at a time, speed and cost."""
+    from serving.commands import plan as command
+    from serving.sizing.catalog import BUNDLED
+    from serving.sizing.errors import SizingError
+    from serving.sizing.plan import Question
+    from serving.sizing.speed import Efficiency
+
+    question = Question(
+        gpus=gpus or 0, quantisation=quantization, kv_dtype=kv_dtype, context=context or 0, record=record or 0,
+        answer=answer, at_least=at_least, sequences=sequences, price=price, load=load,
+        efficiency=Efficiency(bandwidth=bandwidth, arithmetic=arithmetic),
+    )  # fmt: skip
+    folder = catalog or BUNDLED
+    try:
+        if model is None:
+            command.models(folder)
+        else:
+            command.plan(
+                model, gpu, question, length or (), as_json=as_json, as_deployment=as_deployment, folder=folder
+            )
+    except SizingError as error:
+        fail(str(error))
+
+
 @config_cli.command("check")
 def config_check(
     config: Annotated[Path, typer.Argument(envvar="CLINSERVE_CONFIG", help="The file to check.")] = DEFAULT_CONFIG,

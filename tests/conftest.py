@@ -79,17 +79,20 @@ def site(tmp_path: Path, installed: tuple[Path, str]) -> OpenSite:
     def open_site(engine: Engine | None = None, fleet: Fleet | None = None, **changes: Any) -> Site:
         state = tmp_path / "state"
         shutil.copytree(template, state, dirs_exist_ok=True)
-        settings = settings_of(state, **changes)
-        parts = assembly.build_parts(settings, no_replicas, fleet=fleet)
-        for part in parts.background:
-            if isinstance(part, PolicyBook):
-                part.refresh()  # as the lifespan does, which most tests do without
-        if engine is not None:
-            (deployment,) = parts.catalog
-            parts = replace(parts, catalog=Catalog([replace(deployment, engine=engine)], created=parts.catalog.created))
-        return Site(UntilClientLeaves(RequestId(create_app(parts))), settings, key)
+        return site_of(settings_of(state, **changes), key, engine=engine, fleet=fleet)
 
     return open_site
+
+
+def site_of(settings: config.Settings, key: str, *, engine: Engine | None = None, fleet: Fleet | None = None) -> Site:
+    parts = assembly.build_parts(settings, no_replicas, fleet=fleet)
+    for part in parts.background:
+        if isinstance(part, PolicyBook):
+            part.refresh()  # as the lifespan does, which most tests do without
+    if engine is not None:
+        (deployment,) = parts.catalog
+        parts = replace(parts, catalog=Catalog([replace(deployment, engine=engine)], created=parts.catalog.created))
+    return Site(UntilClientLeaves(RequestId(create_app(parts))), settings, key)
 
 
 def settings_of(

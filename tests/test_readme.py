@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +23,10 @@ from serving import errors
 from serving.batches.batch import Status
 from serving.cli import cli
 from serving.settings import parse, reference
+from serving.sizing.catalog import Entry, catalog
+from serving.sizing.errors import DoesNotFit
+from serving.sizing.gpus import gpu_named
+from serving.sizing.plan import Question, plan
 from serving.telemetry.metrics import PrometheusMetrics
 from serving.weights.files import CODE, PICKLES
 
@@ -32,6 +37,7 @@ RESPONSES = ROOT / "docs" / "responses.md"
 BATCHES = ROOT / "docs" / "batches.md"
 WEIGHTS = ROOT / "docs" / "weights.md"
 CONSOLE = ROOT / "docs" / "console.md"
+SIZING = ROOT / "docs" / "sizing.md"
 
 
 def settings_table() -> str:
@@ -57,7 +63,32 @@ def metrics_table() -> str:
     return "\n".join(["| metric | type | meaning |", "|---|---|---|", *rows])
 
 
-TABLES = {"settings": settings_table, "errors": errors_table, "metrics": metrics_table}
+def catalog_table() -> str:
+    gpus = ("L40S", "A100-80G", "H100", "H200")
+    rows = []
+    for entry in catalog().values():
+        cells = [fitting(entry, gpu) for gpu in gpus]
+        size = f"{entry.architecture.weights.total / 1e9:.1f}"
+        rows.append(f"| `{entry.name}` | {size} | {entry.context:,} | {' | '.join(cells)} | {entry.licence.name} |")
+    columns = ("model", "billions", "context", *gpus, "licence")
+    return "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *rows])
+
+
+def fitting(entry: Entry, gpu: str) -> str:
+    """GPUs, and records at a time."""
+    try:
+        found = plan(entry.architecture, gpu_named(gpu), Question(at_least=8))
+    except DoesNotFit:
+        return "-"
+    return f"{found.gpus}: {found.requests(found.question.record)}"
+
+
+TABLES = {
+    "settings": settings_table,
+    "errors": errors_table,
+    "metrics": metrics_table,
+    "catalog": catalog_table,
+}
 
 
 def block(name: str) -> re.Pattern[str]:
@@ -90,7 +121,7 @@ def commands_in(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-@pytest.mark.parametrize("page", [TENANCY, RESPONSES, BATCHES, WEIGHTS, CONSOLE], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [TENANCY, RESPONSES, BATCHES, WEIGHTS, CONSOLE, SIZING], ids=lambda page: page.stem)
 def test_the_commands_in_a_page_exist_with_their_options(page: Path) -> None:
     commands = commands_in(page.read_text())
     assert len(commands) > 1
@@ -166,6 +197,20 @@ def test_the_console_page_names_pages_settings_metrics_and_files_that_exist() ->
     assert metrics and {name for name in metrics if f"`{name}`" not in README.read_text()} == set()
     links = re.findall(r"\]\(([^)#]+)", text)
     assert [link for link in links if not (CONSOLE.parent / link).exists()] == []
+
+
+def test_the_sizing_page_names_models_figures_and_files_that_are_there() -> None:
+    page = SIZING.read_text()
+    text = " ".join(page.split())
+    models = re.findall(r"^clinserve plan ([a-z][\w.-]+)", page, re.MULTILINE)
+    assert len(models) > 2 and set(models) <= catalog().keys()
+    gemma = catalog()["medgemma-27b-text"].architecture
+    assert f"62 layers {gemma.layers - gemma.windows.count(None)} keep" in text and gemma.layers == 62
+    full = replace(gemma, windows=(None,) * gemma.layers)
+    small, large = (plan(one, gpu_named("H200"), Question()).kv for one in (gemma, full))
+    share = small.blocks_of(8192) * small.block_bytes / (large.blocks_of(8192) * large.block_bytes)
+    assert "an 8k record takes less than a third" in text and 0.25 < share < 1 / 3
+    assert [link for link in re.findall(r"\]\(([^)#]+)", text) if not (SIZING.parent / link).exists()] == []
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:
