@@ -10,8 +10,10 @@ settings ─┬─ secrets
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from serving.backends import build_engines, check_backends
 from serving.deployments import engine_args, weights
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
+from serving.engines.waiting import NoStartTimes, StartTimes
 from serving.gateway import console
 from serving.gateway.answers import Answers
 from serving.gateway.app import create_app
@@ -59,6 +62,8 @@ __all__ = [
 ]  # of the other pages of the assembly, for the command line
 
 GATEWAY_APP = "gateway"
+_HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 4}
+"""A replica that has died is replaced at the next check; one that hangs, after three that it has not answered."""
 BOOKS_SECONDS = 15.0
 """For a gateway that stops to write what is in its memory, after its last answer."""
 
@@ -83,11 +88,12 @@ def build_parts(
     endpoints_of: Callable[[str], Endpoints],
     revisions: Mapping[str, str] | None = None,
     fleet: Fleet | None = None,
+    starts_of: Callable[[str], StartTimes] = lambda name: NoStartTimes(),
 ) -> Parts:
     """Everything that the gateway works with.
 
     endpoints_of: where the vLLM replicas of a deployment are. revisions: of the models, by deployment; worked out here
-    unless given. fleet: what counts these replicas.
+    unless given. fleet: what counts these replicas. starts_of: what their starts took.
     """
     secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
@@ -96,7 +102,7 @@ def build_parts(
     traces = build_traces(settings, metrics)
     governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
     revisions = revisions if revisions is not None else revisions_of(settings)
-    engines = build_engines(settings, endpoints_of, secrets, metrics)
+    engines = build_engines(settings, endpoints_of, secrets, metrics, starts_of)
     deployments = [
         Deployment(
             name=d.name,
@@ -224,14 +230,23 @@ def process_app(settings: Settings) -> ASGIApp:
 
 def _gateway_app(settings: Settings, revisions: Mapping[str, str]) -> ASGIApp:
     """The gateway inside its Ray Serve replica, which cancels a request whose client leaves by itself."""
+    from serving.deployments.drain_watch import DrainWatch, is_stopping
     from serving.deployments.ray_endpoints import RayEndpoints
     from serving.deployments.ray_fleet import RayFleet
+    from serving.deployments.starts import Starts
 
     def endpoints_of(name: str) -> Endpoints:
         return RayEndpoints(name, host=settings.server.host, port=settings.server.port)
 
     vllm = [d.name for d in settings.deployments if isinstance(d.engine, config.VllmEngine)]
-    return create_app(build_parts(settings, endpoints_of, revisions, RayFleet(vllm)))
+    parts = build_parts(settings, endpoints_of, revisions, RayFleet(vllm), Starts)
+
+    def cut() -> None:
+        for deployment in parts.catalog:
+            deployment.engine.cut()
+
+    watch = DrainWatch(is_stopping, seconds=settings.server.drain_timeout, cut=cut)
+    return create_app(replace(parts, background=(*parts.background, watch)))
 
 
 def gateway_application(settings: Settings) -> Application:
@@ -244,8 +259,10 @@ def gateway_application(settings: Settings) -> Application:
         name="gateway",
         num_replicas=settings.gateway.replicas,
         max_ongoing_requests=2 * settings.gateway.max_in_flight,  # admission refuses before Serve would queue
-        graceful_shutdown_timeout_s=settings.server.stop_timeout + BOOKS_SECONDS,
+        graceful_shutdown_timeout_s=settings.server.drain_timeout + BOOKS_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
+        max_surge_percent=100,  # new ones first: there is always one that answers
+        **_HEALTH,
         ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
     )
     return gateway.bind(functools.partial(_gateway_app, settings, revisions_of(settings)))
@@ -263,9 +280,11 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         name="model",
         num_replicas=deployment.replicas,
         max_ongoing_requests=engine.max_ongoing_requests,
-        health_check_period_s=2,
-        health_check_timeout_s=10,
-        **_placement(deployment, vllm_env(settings) | engine.env | _metrics_env(settings)),
+        graceful_shutdown_timeout_s=settings.server.drain_timeout,
+        graceful_shutdown_wait_loop_s=0.5,
+        max_surge_percent=100 if deployment.upgrade == "surge" else 0,
+        **_HEALTH,
+        **_placement(deployment, _cache_env(settings) | vllm_env(settings) | engine.env | _metrics_env(settings)),
     )
     return replica.bind(
         deployment,
@@ -296,6 +315,14 @@ def _placement(deployment: config.Deployment, env: dict[str, str]) -> dict[str, 
         "placement_group_bundles": [first, *[bundle] * (engine.tensor_parallel_size - 1)],
         "placement_group_strategy": "PACK",
     }
+
+
+def _cache_env(settings: Settings) -> dict[str, str]:
+    """Where vLLM keeps what it has compiled, so that a next start need not; beside the weights, where machines share
+    them. What the environment says already goes before.
+    """
+    folder = settings.weights.folder or settings.server.state_dir
+    return {"VLLM_CACHE_ROOT": os.environ.get("VLLM_CACHE_ROOT", str(folder / "vllm-cache"))}
 
 
 def _metrics_env(settings: Settings) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""How many replicas of each vLLM deployment there are, asked of Ray Serve's controller."""
+"""How many replicas of each deployment on Ray there are, asked of Ray Serve's controller."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ray import serve
 from ray.exceptions import RayError
@@ -12,6 +13,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeStatus
 
 from serving.deployments.naming import app_name_of
+from serving.deployments.starts import Starts
 from serving.gateway.fleet import Replicas
 
 _KEPT_SECONDS = 1.0
@@ -25,7 +27,7 @@ class RayFleet:
     """A Fleet of the deployments of these names."""
 
     def __init__(self, deployments: Sequence[str]) -> None:
-        self._deployments = deployments
+        self._starts = {name: Starts(name) for name in deployments}
         self._known: Mapping[str, Replicas] = {}
         self._until = 0.0
         self._asking = asyncio.Lock()
@@ -43,7 +45,11 @@ class RayFleet:
                 status = await asyncio.to_thread(serve.status)
         except (TimeoutError, RayServeException, RayError):
             return {}
-        return {name: counted(status, name) for name in self._deployments if app_name_of(name) in status.applications}
+        return {
+            name: replace(counted(status, name), last_start=next(reversed(await starts.read()), None))
+            for name, starts in self._starts.items()
+            if app_name_of(name) in status.applications
+        }
 
 
 def counted(status: ServeStatus, deployment: str) -> Replicas:

@@ -13,7 +13,7 @@ from serving import __version__
 from serving.engines.engine import Operation
 from serving.gateway.caller import SignedIn
 from serving.gateway.catalog import Deployment
-from serving.gateway.fleet import Replicas
+from serving.gateway.fleet import Phase, Replicas, Start
 from serving.gateway.parts import Gateway
 
 router = APIRouter(prefix="/status", tags=["status"])
@@ -25,6 +25,14 @@ class ReplicaCounts(BaseModel):
     stopping: int
 
 
+class StartPhases(BaseModel):
+    at: datetime = Field(description="When it had ended.")
+    seconds: float
+    phases: dict[Phase, float] = Field(
+        description="Seconds until there was a process (node), verified weights, a loaded engine, a first answer."
+    )
+
+
 class DeploymentStatus(BaseModel):
     name: str
     notice: str | None = Field(description="What its users must know, such as 'not for clinical use'.")
@@ -32,6 +40,7 @@ class DeploymentStatus(BaseModel):
     operations: list[Operation] = Field(description="What its model can do.")
     ready: bool = Field(description="A request would be answered now.")
     replicas: ReplicaCounts | None = Field(description="null: its engine runs elsewhere.")
+    last_start: StartPhases | None = Field(description="What the last start of a replica took; null: none is known.")
 
 
 class Status(BaseModel):
@@ -67,4 +76,13 @@ def _card(deployment: Deployment, ready: bool, replicas: Replicas | None) -> Dep
         ready=ready,
         replicas=replicas
         and ReplicaCounts(running=replicas.running, starting=replicas.starting, stopping=replicas.stopping),
+        last_start=_shown(replicas.last_start) if replicas and replicas.last_start else None,
+    )
+
+
+def _shown(start: Start) -> StartPhases:
+    return StartPhases(
+        at=datetime.fromtimestamp(start.at, UTC),
+        seconds=round(start.seconds, 1),
+        phases={phase: round(seconds, 1) for phase, seconds in start.phases.items()},
     )
