@@ -4,7 +4,7 @@ settings ─┬─ secrets
           ├─ engines and guards (backends.py) ──┐
           ├─ governance (governance.py)          ├─ Parts ── gateway application ─┬─ Ray Serve (GatewayReplica)
           ├─ metrics, traces (tracing.py), log ──┘                               └─ one process (uvicorn)
-          └─ vLLM replicas ────────────────────────────────────────────────────────  Ray Serve (ModelReplica)
+          └─ replicas of engines ──────────────────────────────────────── Ray Serve (ModelReplica, EchoReplica)
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from fastapi import APIRouter
 from starlette.types import ASGIApp
 
 from serving import settings as config
-from serving.backends import build_engines, check_backends
+from serving.backends import build_engines, check_backends, echo_engine
 from serving.deployments import engine_args, weights
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
 from serving.engines.waiting import NoStartTimes, StartTimes
+from serving.fleets import number_of, profile_of
 from serving.gateway import console
 from serving.gateway.answers import Answers
 from serving.gateway.app import create_app
@@ -62,10 +63,11 @@ __all__ = [
 ]  # of the other pages of the assembly, for the command line
 
 GATEWAY_APP = "gateway"
-_HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 4}
-"""A replica that has died is replaced at the next check; one that hangs, after three that it has not answered."""
 BOOKS_SECONDS = 15.0
 """For a gateway that stops to write what is in its memory, after its last answer."""
+_ECHO_ONGOING = 1024
+_WATCHED = {"health_check_period_s": 2, "health_check_timeout_s": 4}
+"""A replica that has died is replaced at the next check, one that hangs after three that it has not answered."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -92,7 +94,7 @@ def build_parts(
 ) -> Parts:
     """Everything that the gateway works with.
 
-    endpoints_of: where the vLLM replicas of a deployment are. revisions: of the models, by deployment; worked out here
+    endpoints_of: where the replicas of a deployment are. revisions: of the models, by deployment; worked out here
     unless given. fleet: what counts these replicas. starts_of: what their starts took.
     """
     secrets = load_secrets(settings)
@@ -228,18 +230,25 @@ def process_app(settings: Settings) -> ASGIApp:
     return UntilClientLeaves(RequestId(create_app(build_parts(settings, none))))
 
 
-def _gateway_app(settings: Settings, revisions: Mapping[str, str]) -> ASGIApp:
-    """The gateway inside its Ray Serve replica, which cancels a request whose client leaves by itself."""
+def _gateway_app(settings: Settings, revisions: Mapping[str, str], start_seconds: Mapping[str, float]) -> ASGIApp:
+    """The gateway inside its Ray Serve replica, which cancels a request whose client leaves by itself.
+
+    start_seconds: what a start of each deployment is expected to take.
+    """
     from serving.deployments.drain_watch import DrainWatch, is_stopping
     from serving.deployments.ray_endpoints import RayEndpoints
     from serving.deployments.ray_fleet import RayFleet
     from serving.deployments.starts import Starts
 
     def endpoints_of(name: str) -> Endpoints:
-        return RayEndpoints(name, host=settings.server.host, port=settings.server.port)
+        return RayEndpoints(name, host=settings.server.host, port=settings.server.port, sleeps=name in sleepers)
 
-    vllm = [d.name for d in settings.deployments if isinstance(d.engine, config.VllmEngine)]
-    parts = build_parts(settings, endpoints_of, revisions, RayFleet(vllm), Starts)
+    def starts_of(name: str) -> StartTimes:
+        return Starts(name, expected=start_seconds[name])
+
+    sleepers = {d.name for d in settings.replicated if d.scaling and d.scaling.min == 0}
+    fleet = RayFleet([d.name for d in settings.replicated])
+    parts = build_parts(settings, endpoints_of, revisions, fleet, starts_of)
 
     def cut() -> None:
         for deployment in parts.catalog:
@@ -262,14 +271,17 @@ def gateway_application(settings: Settings) -> Application:
         graceful_shutdown_timeout_s=settings.server.drain_timeout + BOOKS_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
         max_surge_percent=100,  # new ones first: there is always one that answers
-        **_HEALTH,
+        **_WATCHED,
         ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
     )
-    return gateway.bind(functools.partial(_gateway_app, settings, revisions_of(settings)))
+    start_seconds = {d.name: profile_of(settings, d).start_seconds for d in settings.replicated}
+    return gateway.bind(functools.partial(_gateway_app, settings, revisions_of(settings), start_seconds))
 
 
 def engine_application(settings: Settings, deployment: config.Deployment) -> Application:
-    """A vLLM deployment as a Ray Serve application, at route prefix /_engine/NAME."""
+    """A deployment with replicas of its own as a Ray Serve application, at route prefix /_engine/NAME."""
+    if isinstance(deployment.engine, config.EchoEngine):
+        return _echo_application(settings, deployment, deployment.engine)
     from ray import serve
 
     from serving.deployments.model_replica import ModelReplica
@@ -278,12 +290,9 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
     assert isinstance(engine, config.VllmEngine)
     replica = serve.deployment(serve.ingress()(ModelReplica)).options(
         name="model",
-        num_replicas=deployment.replicas,
         max_ongoing_requests=engine.max_ongoing_requests,
-        graceful_shutdown_timeout_s=settings.server.drain_timeout,
-        graceful_shutdown_wait_loop_s=0.5,
-        max_surge_percent=100 if deployment.upgrade == "surge" else 0,
-        **_HEALTH,
+        **_kept_up(settings, deployment),
+        **number_of(settings, deployment),
         **_placement(deployment, _cache_env(settings) | vllm_env(settings) | engine.env | _metrics_env(settings)),
     )
     return replica.bind(
@@ -292,6 +301,31 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         functools.partial(weights.ready, settings, deployment),
         vllm_args(settings),
     )
+
+
+def _echo_application(settings: Settings, deployment: config.Deployment, engine: config.EchoEngine) -> Application:
+    from ray import serve
+
+    from serving.deployments.echo_replica import EchoReplica
+
+    replica = serve.deployment(serve.ingress()(EchoReplica)).options(
+        name="model",
+        max_ongoing_requests=_ECHO_ONGOING,
+        ray_actor_options={"num_cpus": engine.num_cpus},
+        **_kept_up(settings, deployment),
+        **number_of(settings, deployment),
+    )
+    secret = functools.partial(_engine_secret, settings)
+    return replica.bind(deployment.name, functools.partial(echo_engine, engine), secret, engine.start_time)
+
+
+def _kept_up(settings: Settings, deployment: config.Deployment) -> dict[str, Any]:
+    """How Serve watches, drains and replaces an engine's replicas."""
+    return _WATCHED | {
+        "graceful_shutdown_timeout_s": settings.server.drain_timeout,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "max_surge_percent": 100 if deployment.upgrade == "surge" else 0,
+    }
 
 
 def _engine_secret(settings: Settings) -> str:

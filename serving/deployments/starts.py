@@ -42,16 +42,19 @@ class Stopwatch:
 
 
 class Starts:
-    """StartTimes of one deployment, asked of the store at most every few seconds."""
+    """StartTimes of one deployment, asked of the store at most every few seconds. expected: of a start, in seconds,
+    while none is known.
+    """
 
-    def __init__(self, deployment: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, deployment: str, *, expected: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._deployment = deployment
+        self._expected = expected
         self._clock = clock
         self._known: Sequence[Start] = ()
         self._until = float("-inf")
 
     async def last(self) -> Sequence[float]:
-        return [start.seconds for start in await self.read()]
+        return [start.seconds for start in await self.read()] or [self._expected]
 
     async def read(self) -> Sequence[Start]:
         """The oldest first; never raises."""

@@ -34,31 +34,33 @@ class HoldLimits:
 
 
 class StartTimes(Protocol):
-    """What the last starts of a deployment took, in seconds; empty when none is known. Never raises."""
+    """What the last starts of a deployment took, in seconds; when none is known, what one is expected to take."""
 
-    async def last(self) -> Sequence[float]: ...
+    async def last(self) -> Sequence[float]:
+        """Never empty, and never raises."""
+        ...
 
 
 class NoStartTimes:
-    """Of what nobody has measured."""
+    """Of what nobody has measured: a minute."""
 
     async def last(self) -> Sequence[float]:
-        return ()
+        return (60.0,)
 
 
-def time_left(starts: Sequence[float], elapsed: float, *, expected: float) -> float:
+def time_left(starts: Sequence[float], elapsed: float) -> float:
     """Seconds until a start is over that began `elapsed` ago: by those that took longer than this one has, else, when it
-    takes longer than any, half as long again. expected: what a start takes when none is known.
+    takes longer than any, half as long again.
     """
-    longer = [seconds for seconds in starts or (expected,) if seconds > elapsed]
+    longer = [seconds for seconds in starts if seconds > elapsed]
     return max(1.0, statistics.median(longer) - elapsed if longer else max(_SOON, _OVERDUE * elapsed))
 
 
 class WaitingRoom:
     """One deployment's, in one gateway process.
 
-    starts: what starts took. expected: seconds, until there is one. on_count: told how many are held. on_end: how a
-    hold ended, and after how many seconds. clock: in seconds, never going back.
+    starts: what starts took. on_count: told how many are held. on_end: how a hold ended, and after how many seconds.
+    clock: in seconds, never going back.
     """
 
     def __init__(
@@ -66,14 +68,12 @@ class WaitingRoom:
         limits: HoldLimits | None = None,
         *,
         starts: StartTimes | None = None,
-        expected: float = 60.0,
         on_count: Callable[[int], None] = lambda count: None,
         on_end: Callable[[Ending, float], None] = lambda ending, seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits or HoldLimits()
         self._starts = starts or NoStartTimes()
-        self._expected = expected
         self._on_count = on_count
         self._on_end = on_end
         self._clock = clock
@@ -130,11 +130,11 @@ class WaitingRoom:
         self._on_count(self._held + self._line_held)
 
     def _forget_what_was_given_up(self, starts: Sequence[float], now: float) -> None:
-        usual = statistics.median(starts) if starts else self._expected
+        usual = statistics.median(starts)
         waits = self._held or self._line_held
         if self._since is not None and not waits and now - self._since > _GIVEN_UP * usual + self._limits.seconds:
             self._since = None
 
     def _starting(self, starts: Sequence[float], *, at_least: float = 0.0) -> EngineStarting:
         elapsed = 0.0 if self._since is None else self._clock() - self._since
-        return EngineStarting(retry_after=max(at_least, time_left(starts, elapsed, expected=self._expected)))
+        return EngineStarting(retry_after=max(at_least, time_left(starts, elapsed)))

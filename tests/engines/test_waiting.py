@@ -18,7 +18,7 @@ class Sleeper:
 
     up: asyncio.Event = field(default_factory=asyncio.Event)
     now: float = 0.0
-    starts: Sequence[float] = ()
+    starts: Sequence[float] = (60.0,)
     woken: int = 0
     counts: list[int] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
@@ -34,7 +34,6 @@ class Sleeper:
         return WaitingRoom(
             HoldLimits(**limits),  # type: ignore[arg-type]
             starts=self,
-            expected=60.0,
             on_count=self.counts.append,
             on_end=lambda ending, seconds: self.endings.append(ending),
             clock=lambda: self.now,
@@ -161,8 +160,8 @@ async def test_lines_wake_only_so_often() -> None:
 @pytest.mark.parametrize(
     ("starts", "elapsed", "left"),
     [
-        ([], 0.0, 60.0),
-        ([], 59.9, 1.0),
+        ([60.0], 0.0, 60.0),
+        ([60.0], 59.9, 1.0),
         ([30.0, 40.0, 300.0], 0.0, 40.0),
         ([30.0, 40.0, 300.0], 35.0, 135.0),
         ([30.0], 35.0, 17.5),
@@ -170,4 +169,4 @@ async def test_lines_wake_only_so_often() -> None:
     ],
 )
 def test_how_long_a_start_still_takes(starts: list[float], elapsed: float, left: float) -> None:
-    assert time_left(starts, elapsed, expected=60.0) == pytest.approx(left)
+    assert time_left(starts, elapsed) == pytest.approx(left)
