@@ -258,11 +258,12 @@ def _gateway_app(settings: Settings, revisions: Mapping[str, str], start_seconds
     return create_app(replace(parts, background=(*parts.background, watch)))
 
 
-def gateway_application(settings: Settings) -> Application:
-    """The gateway as a Ray Serve application, at route prefix /."""
+def gateway_application(settings: Settings, token: str = "") -> Application:
+    """The gateway as a Ray Serve application, at route prefix /. token: another one makes it another version."""
     from ray import serve
 
     from serving.deployments.gateway_replica import GatewayReplica
+    from serving.deployments.versions import versioned
 
     gateway = serve.deployment(serve.ingress()(GatewayReplica)).options(
         name="gateway",
@@ -275,38 +276,62 @@ def gateway_application(settings: Settings) -> Application:
         ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
     )
     start_seconds = {d.name: profile_of(settings, d).start_seconds for d in settings.replicated}
-    return gateway.bind(functools.partial(_gateway_app, settings, revisions_of(settings), start_seconds))
+    revisions = revisions_of(settings)
+    gateway = versioned(gateway, token, revisions, _without_counts(settings))
+    return gateway.bind(functools.partial(_gateway_app, settings, revisions, start_seconds))
 
 
-def engine_application(settings: Settings, deployment: config.Deployment) -> Application:
-    """A deployment with replicas of its own as a Ray Serve application, at route prefix /_engine/NAME."""
+def _without_counts(settings: Settings) -> dict[str, Any]:
+    """The settings but for how many replicas there are: to change that, none of them need be replaced."""
+    tree = settings.model_dump(mode="json")
+    del tree["gateway"]["replicas"]
+    for deployment in tree["deployments"]:
+        del deployment["replicas"]
+    return tree
+
+
+def engine_application(settings: Settings, deployment: config.Deployment, token: str = "") -> Application:
+    """A deployment with replicas of its own as a Ray Serve application, at route prefix /_engine/NAME. token: as the
+    gateway's.
+    """
     if isinstance(deployment.engine, config.EchoEngine):
-        return _echo_application(settings, deployment, deployment.engine)
+        return _echo_application(settings, deployment, deployment.engine, token)
     from ray import serve
 
     from serving.deployments.model_replica import ModelReplica
+    from serving.deployments.versions import versioned
 
     engine = deployment.engine
     assert isinstance(engine, config.VllmEngine)
+    args, env = vllm_args(settings), _cache_env(settings) | vllm_env(settings) | engine.env | _metrics_env(settings)
     replica = serve.deployment(serve.ingress()(ModelReplica)).options(
         name="model",
         max_ongoing_requests=engine.max_ongoing_requests,
         **_kept_up(settings, deployment),
         **number_of(settings, deployment),
-        **_placement(deployment, _cache_env(settings) | vllm_env(settings) | engine.env | _metrics_env(settings)),
+        **_placement(deployment, env),
     )
+    replica = versioned(replica, token, _model_of(deployment), args, env)
     return replica.bind(
         deployment,
         functools.partial(_engine_secret, settings),
         functools.partial(weights.ready, settings, deployment),
-        vllm_args(settings),
+        args,
     )
 
 
-def _echo_application(settings: Settings, deployment: config.Deployment, engine: config.EchoEngine) -> Application:
+def _model_of(deployment: config.Deployment) -> dict[str, Any]:
+    """What a replica of it is made from: all else of its settings concerns the gateway, or their number."""
+    return deployment.model_dump(mode="json", include={"name", "model", "engine"})
+
+
+def _echo_application(
+    settings: Settings, deployment: config.Deployment, engine: config.EchoEngine, token: str
+) -> Application:
     from ray import serve
 
     from serving.deployments.echo_replica import EchoReplica
+    from serving.deployments.versions import versioned
 
     replica = serve.deployment(serve.ingress()(EchoReplica)).options(
         name="model",
@@ -316,6 +341,7 @@ def _echo_application(settings: Settings, deployment: config.Deployment, engine:
         **number_of(settings, deployment),
     )
     secret = functools.partial(_engine_secret, settings)
+    replica = versioned(replica, token, _model_of(deployment))
     return replica.bind(deployment.name, functools.partial(echo_engine, engine), secret, engine.start_time)
 
 

@@ -44,8 +44,8 @@ def build_engines(
     metrics: Metrics,
     starts_of: Callable[[str], StartTimes] = lambda name: NoStartTimes(),
 ) -> dict[str, Engine]:
-    """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its replicas are. starts_of: what
-    their starts took.
+    """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its replicas are.
+    starts_of: what their starts took.
 
     Raises SettingsError for what only shows when it is used: a list that cannot be read, a variable that is not set.
     """

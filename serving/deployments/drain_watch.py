@@ -28,7 +28,7 @@ class DrainWatch:
             await asyncio.gather(self._watching, return_exceptions=True)
 
     async def _watch(self) -> None:
-        while not self._stopping():
+        while not self._stopping():  # noqa: ASYNC110  # Serve has no event for it
             await asyncio.sleep(_LOOK_SECONDS)
         await asyncio.sleep(self._seconds)
         self._cut()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NamedTuple
 
 import aiohttp
@@ -42,8 +42,9 @@ class HttpEngine:
     its place in a trace, and the replica tells what a request has cost (deployments/tallies.py). What others send is
     put into our form first. room: where requests are held while no replica runs; on_retry: told each time that another
     replica is asked.
-    Times in seconds, each for one request with all its tries, and without the time in which it is held: first_token_timeout until a stream's first event,
-    idle_timeout between events, answer_timeout for an answer in one piece.
+    Times in seconds, each for one request with all its tries, and without the time in which it is held:
+    first_token_timeout until a stream's first event, idle_timeout between events, answer_timeout for an answer in one
+    piece.
     """
 
     def __init__(
@@ -118,8 +119,10 @@ class HttpEngine:
         payload = self._payload(request)
         patience = self._first_token_timeout if request.stream else self._answer_timeout
         tries = Tries(asyncio.get_running_loop().time, ours=self._ours, first_token_timeout=self._first_token_timeout)
+        clock = asyncio.timeout(patience)
+        self._opening.add(clock)
         try:
-            async with asyncio.timeout(patience) as clock, self._cuttable(clock):
+            async with clock:
                 headers = await self._headers_of(request)
                 while True:
                     try:
@@ -146,12 +149,6 @@ class HttpEngine:
             if error.free:
                 self._unfinished.pop(request.request_id, None)
             raise
-
-    @contextlib.contextmanager
-    def _cuttable(self, clock: asyncio.Timeout) -> Iterator[None]:
-        self._opening.add(clock)
-        try:
-            yield
         finally:
             self._opening.discard(clock)
 

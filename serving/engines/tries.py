@@ -9,13 +9,13 @@ from serving.engines.reading import NotTaken
 _BROKE = 3
 """Replicas that a request may break. More could be the death of a whole fleet."""
 _SECONDS = 15.0
-"""From the first failure, with replicas of ours: until then the dead are off Serve's list, and a new one may be on it."""
+"""From the first failure, with replicas of ours: the dead are off Serve's list by then, and a new one may be on it."""
 _PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 
 
 class Tries:
-    """Of one request. ours: the replicas are our own. failed: those that did not take it. clock: in seconds, never going
-    back. first_token_timeout: seconds, of which no try may begin after.
+    """Of one request. ours: the replicas are our own. failed: those that did not take it. first_token_timeout: seconds,
+    after which no try may begin. clock: in seconds, never going back.
     """
 
     def __init__(self, clock: Callable[[], float], *, ours: bool, first_token_timeout: float) -> None:

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 from serving.errors import EngineStarting
 
 Ending = Literal["woken", "expired", "full", "left", "failed"]
-"""How a hold ends: a replica came, the time was up, there was no place, the client left, nobody can be asked for one."""
+"""How a hold ends: a replica came, the time was up, there was no place, the client left, or none can be asked for."""
 Wake = Callable[[], Awaitable[None]]
 _SOON = 5.0
 _OVERDUE = 0.5
@@ -49,7 +49,7 @@ class NoStartTimes:
 
 
 def time_left(starts: Sequence[float], elapsed: float) -> float:
-    """Seconds until a start is over that began `elapsed` ago: by those that took longer than this one has, else, when it
+    """Seconds until a start is over that began `elapsed` ago: by those that took longer than this one has; of one that
     takes longer than any, half as long again.
     """
     longer = [seconds for seconds in starts if seconds > elapsed]

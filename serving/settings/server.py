@@ -52,7 +52,7 @@ class Server(Section):
     drain_timeout: Seconds = Field(
         600.0,
         gt=0,
-        description="How long answers may go on in a replica that is scaled in or replaced; then an error event ends them.",
+        description="How long answers may go on in a replica that is scaled in or replaced; then an error ends them.",
     )
     region: str = Field("", description="What Azure's clients see in x-ms-region.")
     trusted_proxies: int = Field(
