@@ -184,9 +184,9 @@ class HttpEngine:
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as error:
             raise EngineMisconfigured from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotTaken from error  # a replica that goes is in the table for a moment more
+            raise NotTaken(reached=False) from error  # a replica that goes is in the table for a moment more
         except (aiohttp.ClientConnectionError, OSError) as error:
-            raise NotTaken(by_its_end=True) from error
+            raise NotTaken from error
         except aiohttp.ClientError as error:
             raise EngineUnavailable(retry_after=RETRY_AFTER) from error
         try:

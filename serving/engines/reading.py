@@ -19,13 +19,13 @@ _ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:\s*[^n]').match  # not of null
 
 
 class NotTaken(EngineUnavailable):
-    """Before any byte of an answer: another replica may be asked. by_its_end: the connection was there and broke, so
-    the replica may have died of this very request.
+    """Before any byte of an answer: another replica may be asked. reached: this one was, and said so or broke; it may
+    have died of this very request.
     """
 
-    def __init__(self, *, by_its_end: bool = False) -> None:
+    def __init__(self, *, reached: bool = True) -> None:
         super().__init__()
-        self.by_its_end = by_its_end
+        self.reached = reached
 
 
 async def events(
@@ -109,7 +109,7 @@ def _failure_in(event: bytes, *, ours: bool) -> ServingError:
 
 def _nothing_came(response: aiohttp.ClientResponse) -> EngineUnavailable:
     """A failure before the first event; after a part of one no other replica is asked."""
-    return EngineUnavailable(retry_after=RETRY_AFTER) if response.content.total_bytes else NotTaken(by_its_end=True)
+    return EngineUnavailable(retry_after=RETRY_AFTER) if response.content.total_bytes else NotTaken()
 
 
 def _still_patient(quiet_since: float, seconds: float) -> float:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from serving.engines.reading import NotTaken
 
-_BROKE = 3
-"""Replicas that a request may break. More could be the death of a whole fleet."""
+_REACHED = 3
+"""Replicas that a request may reach for nothing. Should it be what kills them, more could be the death of a fleet."""
 _SECONDS = 15.0
 """From the first failure, with replicas of ours: the dead are off Serve's list by then, and a new one may be on it."""
 _PAUSE, _LONGEST_PAUSE = 0.1, 1.0
@@ -23,11 +23,11 @@ class Tries:
         self._clock = clock
         self._ours = ours
         self._first_token_timeout = first_token_timeout
-        self._broke = 0
+        self._reached = 0
         self.start_anew()
 
     def start_anew(self) -> None:
-        """There are other replicas now: the request was held until one ran. What it broke still counts."""
+        """There are other replicas now: the request was held until one ran. What it has reached still counts."""
         self.failed.clear()
         self._last = self._clock() + self._first_token_timeout
         self._pause = _PAUSE
@@ -39,8 +39,8 @@ class Tries:
             self._last = min(self._last, now + _SECONDS)
         self.failed.add(base)
         # Elsewhere one address stands for all replicas: a connection that is refused says no less than one that breaks.
-        self._broke += failure.by_its_end or not self._ours
-        return now <= self._last and self._broke < _BROKE
+        self._reached += failure.reached or not self._ours
+        return now <= self._last and self._reached < _REACHED
 
     def pause_before(self, base: str) -> float:
         """Seconds, before one is asked again that has failed."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from serving.engines.reading import NotTaken
 from serving.engines.tries import Tries
 
-REFUSED, BROKE = NotTaken(), NotTaken(by_its_end=True)
+REFUSED, BROKE = NotTaken(reached=False), NotTaken()
 
 
 @dataclass
@@ -22,7 +22,7 @@ def tries(clock: Clock, *, ours: bool = True, patience: float = 120.0) -> Tries:
     return Tries(clock, ours=ours, first_token_timeout=patience)
 
 
-def test_a_request_breaks_three_replicas_at_most_and_the_dead_do_not_count() -> None:
+def test_a_request_reaches_three_replicas_for_nothing_at_most_and_the_dead_do_not_count() -> None:
     one = tries(Clock())
     outcomes = [one.go_on_after(failure, "a") for failure in (BROKE, REFUSED, REFUSED, REFUSED, BROKE, REFUSED, BROKE)]
     assert outcomes == [True, True, True, True, True, True, False]
@@ -59,7 +59,7 @@ def test_only_before_one_that_has_failed_there_is_a_pause_and_it_grows() -> None
     assert [one.pause_before("a") for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
-def test_after_it_was_held_the_time_begins_anew_and_what_it_broke_still_counts() -> None:
+def test_after_it_was_held_the_time_begins_anew_and_what_it_has_reached_still_counts() -> None:
     clock = Clock()
     one = tries(clock)
     one.go_on_after(BROKE, "a")
