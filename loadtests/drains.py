@@ -1,7 +1,8 @@
 """The command: `python -m loadtests.drains` scales in, upgrades a deployment and upgrades the gateway under streams.
 
 The question: does one of them end otherwise than with [DONE], or is one charged other than what its client counted?
-Echo replicas under real Ray Serve and HAProxy; long streams that all of it happens to, and a trickle of short ones.
+Echo replicas under real Ray Serve and HAProxy. So many long streams run at any moment that each change happens to all
+of them; where one ends, another begins, so new ones meet each change as well.
 """
 
 import argparse
@@ -26,16 +27,14 @@ from loadtests.fleet.streams import Ended, streams
 
 NOT_HELD, CANNOT_MEASURE = 2, 3
 _RAMP_S = 5.0
-_SHORT_WORDS = 4
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.drains", description=__doc__)
     add = parser.add_argument
-    add("--streams", type=int, default=500, help="long ones (default %(default)s)")
+    add("--streams", type=int, default=500, help="at a time (default %(default)s)")
     add("--seconds", type=float, default=30.0, help="of each (default %(default)s)")
     add("--inter-token", type=float, default=0.5, help="seconds between tokens (default %(default)s)")
-    add("--rate", type=float, default=4.0, help="short ones a second, meanwhile (default %(default)s)")
     add("--out", type=Path, default=ROOT / ".clinserve/bench/drains.json", help="where the whole result goes")
     return parser.parse_args(words)
 
@@ -51,17 +50,15 @@ async def drill(
         say(f"{name}: {took[name]:.1f} s; {running.running} streams run, {len(running.ended)} have ended")
 
     async with streams(server.url, server.key, MODEL) as running:
-        trickle = asyncio.create_task(running.steadily(_SHORT_WORDS, rate=options.rate, until=over))
-        for _ in range(options.streams):
-            running.begin(words)
-            await asyncio.sleep(_RAMP_S / options.streams)
-        say(f"{options.streams} streams of {options.seconds:.0f} s run")
+        load = asyncio.create_task(running.always(options.streams, words, ramp=_RAMP_S, until=over))
+        await asyncio.sleep(_RAMP_S)
+        say(f"{running.running} streams of {options.seconds:.0f} s run")
         server.configure(replicas=2)
         await change("scaled in from 3 to 2")
         await change("deployment upgraded", MODEL)
         await change("gateway upgraded", "gateway")
         over.set()
-        await trickle
+        await load
         return await running.all_ended(), took
 
 

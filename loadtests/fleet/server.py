@@ -76,9 +76,10 @@ class FleetServer(Server):
             self._redis.terminate()
             self._redis.wait(10)
 
-    def configure(self, **deployment: Any) -> None:
-        """Change the deployment's settings in the file; `reload` puts them in force."""
+    def configure(self, *, server: dict[str, Any] | None = None, **deployment: Any) -> None:
+        """Change settings in the file, of the deployment and of the server; `reload` puts them in force."""
         self._tree["deployments"][0] |= deployment
+        self._tree.setdefault("server", {}).update(server or {})
         self._write()
 
     def reload(self, *restart: str) -> float:

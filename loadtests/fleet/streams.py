@@ -61,6 +61,16 @@ class Streams:
             due += 1 / rate
             await asyncio.sleep(max(0.0, due - self._now()))
 
+    async def always(self, count: int, words: int, *, ramp: float, until: asyncio.Event) -> None:
+        """So many at a time: one more whenever one ends. ramp: seconds in which the first ones begin."""
+        for _ in range(count):
+            self.begin(words)
+            await asyncio.sleep(ramp / count)
+        while not until.is_set():
+            for _ in range(count - self.running):
+                self.begin(words)
+            await asyncio.sleep(0.1)
+
     async def all_ended(self) -> Sequence[Ended]:
         while self._running:
             await asyncio.wait(set(self._running))

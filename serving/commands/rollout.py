@@ -102,7 +102,7 @@ class Rollouts:
             notes.answer(request, outcome)
 
     def reload(self, restart: Collection[str] = ()) -> str:
-        """Replace what has changed; returns when all of it runs, and says what it was. Old replicas may still drain."""
+        """Replace what has changed; returns when all of it runs and the old has ended, and says what it was."""
         from serving.deployments.cluster import Target, engine_target
 
         after = self.reread()
@@ -126,7 +126,8 @@ class Rollouts:
     def _run(self, settings: Settings, targets: list[Any]) -> None:
         if targets:
             self.cluster.deploy(targets)
-            for _ in self.cluster.watch([target.name for target in targets], timeout=settings.server.start_timeout):
+            patience = settings.server.start_timeout + settings.server.drain_timeout  # Serve waits for those that drain
+            for _ in self.cluster.watch([target.name for target in targets], timeout=patience):
                 pass
 
     def _token(self, name: str) -> str:
