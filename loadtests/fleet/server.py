@@ -77,8 +77,9 @@ class FleetServer(Server):
             self._redis.wait(10)
 
     def configure(self, *, server: dict[str, Any] | None = None, **deployment: Any) -> None:
-        """Change settings in the file, of the deployment and of the server; `reload` puts them in force."""
-        self._tree["deployments"][0] |= deployment
+        """Change settings in the file, of the deployment and the server; `reload` puts them in force. None: unset."""
+        changed = self._tree["deployments"][0] | deployment
+        self._tree["deployments"] = [{name: value for name, value in changed.items() if value is not None}]
         self._tree.setdefault("server", {}).update(server or {})
         self._write()
 

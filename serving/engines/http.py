@@ -243,6 +243,7 @@ class HttpEngine:
 
     async def close(self) -> None:
         self._credential.close()
+        await self._room.close()
         if self._session is not None:
             await self._session.close()
 

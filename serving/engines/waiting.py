@@ -7,19 +7,22 @@ bounded. Who gets neither hears how long a start still takes, by what the last o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from serving.errors import EngineStarting
+from serving.errors import EngineStarting, ServingError
 
 Ending = Literal["woken", "expired", "full", "left", "failed"]
 """How a hold ends: a replica came, the time was up, there was no place, the client left, or none can be asked for."""
 Wake = Callable[[], Awaitable[None]]
 _SOON = 5.0
 _OVERDUE = 0.5
+_KNOCK_SECONDS = 5.0
+"""For so long at least a replica is asked for: what asks for less may be overlooked, since demand is averaged."""
 _GIVEN_UP = 3.0
 """Times that a start may take what starts usually take; then it is taken for one that will not end."""
 
@@ -77,6 +80,7 @@ class WaitingRoom:
         self._on_count = on_count
         self._on_end = on_end
         self._clock = clock
+        self._knocking: asyncio.Task[None] | None = None
         self._held = 0
         self._line_held = False
         self._line_may_wake_at = float("-inf")
@@ -98,6 +102,8 @@ class WaitingRoom:
         self._forget_what_was_given_up(starts, began)
         if self._line_must_go(began) if line else self._held >= self._limits.requests:
             self._on_end("full", 0.0)
+            if not line:
+                self._knock(wake)
             raise self._starting(starts, at_least=self._line_may_wake_at - began if line and self._since is None else 0)
         if line and self._since is None:
             self._line_may_wake_at = began + self._limits.lines_every
@@ -118,6 +124,18 @@ class WaitingRoom:
         finally:
             self._take(-1, line)
             self._on_end(ending, self._clock() - began)
+            if ending in ("expired", "left"):
+                self._knock(wake)
+
+    def _knock(self, wake: Wake) -> None:
+        """Go on asking for a moment when nobody is left who waits."""
+        if self._knocking is None or self._knocking.done():
+            self._knocking = asyncio.create_task(_knocked(wake))
+
+    async def close(self) -> None:
+        if self._knocking is not None:
+            self._knocking.cancel()
+            await asyncio.gather(self._knocking, return_exceptions=True)
 
     def _line_must_go(self, now: float) -> bool:
         return self._line_held or self._since is not None or now < self._line_may_wake_at
@@ -138,3 +156,9 @@ class WaitingRoom:
     def _starting(self, starts: Sequence[float], *, at_least: float = 0.0) -> EngineStarting:
         elapsed = 0.0 if self._since is None else self._clock() - self._since
         return EngineStarting(retry_after=max(at_least, time_left(starts, elapsed)))
+
+
+async def _knocked(wake: Wake) -> None:
+    with contextlib.suppress(TimeoutError, ServingError):
+        async with asyncio.timeout(_KNOCK_SECONDS):
+            await wake()

@@ -86,7 +86,11 @@ async def test_what_still_runs_when_a_drain_is_over_gets_an_error_event_and_pays
 
 
 async def test_a_sleeping_deployment_holds_a_request_until_it_is_awake(server: FleetServer) -> None:
-    server.configure(scaling={"min": 0, "max": 2, "scale_to_zero_after": "2s", "scale_down_after": "1s"})
+    server.configure(
+        replicas=None,
+        scaling={"min": 0, "max": 2, "scale_to_zero_after": "2s", "scale_down_after": "1s"},
+        engine={"kind": "echo", "place": "replicas", "inter_token": 0.25, "start_time": "4s"},
+    )
     server.reload()
     assert eventually(lambda: server.replicas() == {"running": 0, "starting": 0, "stopping": 0}, 60)
     assert httpx.get(f"{server.url}/readyz", timeout=30).status_code == 200, "it would answer"
@@ -101,23 +105,24 @@ async def test_a_sleeping_deployment_holds_a_request_until_it_is_awake(server: F
     assert server.metric("clinserve_requests_held") == 0
     status = httpx.get(f"{server.url}/admin/v1/status", headers={"authorization": f"Bearer {server.key}"}, timeout=10)
     start = status.json()["deployments"][0]["last_start"]
-    assert start["phases"].keys() == {"node", "engine"} and 0 < start["seconds"] < 60
+    assert start["phases"].keys() == {"node", "engine"} and 4 < start["seconds"] < 60
 
 
-async def test_who_cannot_be_held_long_enough_is_told_how_long_it_takes(server: FleetServer) -> None:
-    server.configure(hold={"requests": 2, "seconds": 0.3})
-    server.configure(engine={"kind": "echo", "place": "replicas", "inter_token": 0.25, "start_time": "4s"})
+async def test_who_cannot_be_held_so_long_is_told_the_truth_about_when_to_come_back(server: FleetServer) -> None:
+    server.configure(
+        hold={"requests": 2, "seconds": 0.3},
+        scaling={"min": 0, "max": 2, "scale_to_zero_after": "20s", "scale_down_after": "1s"},
+    )
     server.reload()
     assert eventually(lambda: server.replicas().get("running") == 0, 60)
     async with streams(server.url, server.key, MODEL) as running:
         for _ in range(3):
             running.begin(4)
-        ended = await running.all_ended()
-        assert [one.status for one in ended] == [503] * 3
-        advised = max(one.retry_after or 0 for one in ended)
-        assert 1 <= advised < 60
-        await asyncio.sleep(advised + 5)
+        refused = list(await running.all_ended())
+        assert [one.status for one in refused] == [503] * 3
+        advised = max(one.retry_after or 0 for one in refused)
+        assert 3 <= advised < 60
+        await asyncio.sleep(advised + 3)  # nobody waits, and it starts all the same
         running.begin(4)
-        await running.all_ended()
-    assert ended[-1].outcome == "ok" or running.ended[-1].outcome == "ok", "it starts although nobody waits any more"
-    assert server.metric("clinserve_hold_seconds_count") >= 3
+        ended = await running.all_ended()
+    assert ended[-1].outcome == "ok"

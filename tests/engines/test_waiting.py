@@ -88,7 +88,19 @@ async def test_when_the_time_is_up_it_is_503_with_what_is_left_of_a_usual_start(
 async def test_with_no_place_left_it_is_503_at_once() -> None:
     sleeper = Sleeper(starts=[30.0])
     assert await refused(sleeper.room(requests=0), sleeper) == 30.0
-    assert sleeper.woken == 0 and sleeper.endings == ["full"]
+    assert sleeper.endings == ["full"]
+
+
+async def test_a_replica_is_asked_for_although_whoever_asked_is_gone() -> None:
+    sleeper = Sleeper()
+    room = sleeper.room(requests=0)
+    await refused(room, sleeper)
+    await asyncio.sleep(0.01)
+    assert sleeper.woken == 1
+    await refused(room, sleeper)
+    await asyncio.sleep(0.01)
+    assert sleeper.woken == 1, "it is being asked for"
+    await room.close()
 
 
 async def test_a_next_start_is_counted_from_its_own_beginning() -> None:
