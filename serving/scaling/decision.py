@@ -132,6 +132,9 @@ class Scaling:
         """When a replica was last asked for, came or went."""
         self._busy_at = -math.inf
         self._seen = (0, 0)
+        self._asked_at: float | None = None
+        self.start_seconds: float | None = None
+        """What the last replica took from being asked for to serving; None before one has been seen to."""
         self._highest = 0.0
 
     def decide(self, fleet: Fleet) -> Decision:
@@ -156,6 +159,11 @@ class Scaling:
             self._changed_at = fleet.now
         if fleet.target > self._seen[1]:
             self._needed_at = fleet.now
+        if fleet.starting and self._asked_at is None:
+            self._asked_at = fleet.now
+        if self._asked_at is not None and fleet.running > self._seen[0]:
+            self.start_seconds = fleet.now - self._asked_at
+        self._asked_at = self._asked_at if fleet.starting else None
         self._seen = seen
 
     def _filled(self, fleet: Fleet, load: Load) -> dict[Resource, float]:
