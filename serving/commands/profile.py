@@ -92,19 +92,9 @@ async def _measured(
                 probe = Probe(session, url=url, key=key, model=deployment, seconds=seconds)
                 prefill_rate = await probe.prefill_rate()
                 found = await levels(probe, most=most, ttft=ttft, tpot=tpot, on_level=on_level)
-    except* CannotAsk as failed:
-        raise _first(failed) from None
-    except* (aiohttp.ClientError, OSError, TimeoutError) as failed:
-        raise CannotAsk(f"the server does not answer: {type(_first(failed)).__name__}") from None
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise CannotAsk(f"the server does not answer: {type(error).__name__}") from None
     return found, prefill_rate
-
-
-def _first(failed: BaseExceptionGroup[Any]) -> BaseException:
-    """Of a group, which may hold groups."""
-    error: BaseException = failed
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _print(

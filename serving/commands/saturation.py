@@ -1,4 +1,4 @@
-"""What a running deployment can do, found out with real requests: more and more streams at a time, then long prompts."""
+"""What a running deployment can do, found out with real requests: more and more streams at a time, and long prompts."""
 
 from __future__ import annotations
 
@@ -100,9 +100,12 @@ class Probe:
             while time.perf_counter() < end:
                 await self._ask(prompt(), tokens, tally)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(streams):
-                group.create_task(one())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(streams):
+                    group.create_task(one())
+        except ExceptionGroup as failed:  # all of them for the same reason
+            raise failed.exceptions[0] from None
         return tally
 
     async def _ask(self, prompt: str, tokens: int, tally: _Tally) -> None:

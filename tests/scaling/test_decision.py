@@ -39,7 +39,7 @@ def test_a_steady_load_gets_as_many_replicas_as_it_fills() -> None:
     fleet = Imagined(scaling())
     fleet.live(120, constant(30))
     assert fleet.target == 4  # 30 in flight, 8 a replica: the profile's 10, used by four fifths
-    assert {one.reason for one in fleet.decisions[-60:]} == {Reason.CONCURRENCY}
+    assert {one.reason for one in fleet.decisions[-60:]} == {Reason.STEADY}
 
 
 def test_a_spike_is_answered_at_once_and_in_one_step() -> None:
