@@ -288,7 +288,8 @@ class Scaling:
                 return Decision(most, Reason.BUDGET, detail, wanted, bool(missed))
         replicas = min(max(wanted, fleet.minimum), most)
         if replicas != wanted:
-            reason, detail = Reason.BOUNDS, f"{detail}; {wanted} wanted of {fleet.minimum} to {most}"
+            detail = f"{detail}; {wanted} wanted of {fleet.minimum} to {most}"
+            reason = Reason.BOUNDS if replicas == fleet.target or wanted < replicas else reason
         return Decision(replicas, reason, detail, wanted, bool(missed))
 
 
