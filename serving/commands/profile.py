@@ -68,7 +68,8 @@ def _running(url: str, key: str, deployment: str) -> tuple[int, float | None]:
     counts: dict[str, Any] = card.get("replicas") or {"running": 1}
     if not counts["running"]:
         raise CannotAsk(f"'{deployment}' sleeps; a first request wakes it")
-    return counts["running"], (card.get("scaling") or {}).get("start_seconds")
+    seen = (card.get("last_start") or {}).get("seconds")
+    return counts["running"], seen or (card.get("scaling") or {}).get("start_seconds")
 
 
 async def _measured(
