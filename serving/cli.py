@@ -193,7 +193,9 @@ def config_check(
     """Read a configuration and say every mistake in it."""
     settings = load(config)
     for deployment in settings.deployments:
-        facts = (deployment.engine.kind, deployment.model.source, f"replicas {deployment.replicas}")
+        scaling = deployment.scaling
+        count = f"{scaling.min} to {scaling.max}" if scaling else deployment.replicas
+        facts = (deployment.engine.kind, deployment.model.source, f"replicas {count}")
         typer.echo(f"{deployment.name}: {', '.join(filter(None, facts))}")
     typer.echo(f"{config}: valid")
 

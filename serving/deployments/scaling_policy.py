@@ -29,7 +29,7 @@ class SloPolicy:
 
     def __init__(self, deployment: str, goals: dict[str, float | None], profile: dict[str, float]) -> None:
         self._deployment = deployment
-        before = scaling_state.read(deployment)
+        before = _told_before(deployment)
         self._changes = dict(before.changes) if before else {}
         self._latest = list(before.latest) if before else []
         self._spending = Spending(before.spent if before else ())
@@ -90,6 +90,15 @@ class SloPolicy:
                     spent=tuple(self._spending.steps),
                 ),
             )
+
+
+def _told_before(deployment: str) -> Told | None:
+    """By the policy that this one replaces, or before the controller was restarted."""
+    try:
+        return scaling_state.read(deployment)
+    except Exception as error:  # a deployment must come up without it, and after an upgrade that tells otherwise
+        _log().warning("scaling of %s begins anew: %s", deployment, type(error).__name__)
+        return None
 
 
 def _log() -> logging.Logger:
