@@ -1,9 +1,9 @@
 """The decision: from what a fleet reports to how many replicas it should have, and why.
 
 Up: as many as the load needs (requests in flight, tokens a second, prompts waiting, KV cache, against what one replica
-can do), at once; replicas that start count as capacity on its way. A queue that stands, or a goal that is missed, adds
-more than the load alone would. Down: one at a time, when the smaller fleet would have been well within its capacity for
-a whole window. To zero: after idling, where that is allowed.
+can do), smoothed while a fleet gets busy and at once when it is full; replicas that start count as capacity on its way.
+A queue that stands, or a goal that is missed, adds one where the profile sees no need. Down: one at a time, when the
+smaller fleet would have been well within its capacity for a whole window. To zero: after idling, where it is allowed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Reason(StrEnum):
     STEADY = "steady"
     """The fleet fits its load."""
     WAITING = "waiting"
-    """Fewer would do, or more have been asked for: it is too early to say."""
+    """One fewer would do, but not for a whole window yet."""
     CONCURRENCY = "concurrency"
     TOKENS = "tokens"
     PREFILL = "prefill"

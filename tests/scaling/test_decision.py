@@ -207,6 +207,14 @@ def test_a_spent_budget_leaves_the_minimum_and_comes_back_with_the_day() -> None
     assert max(fleet.targets[-120:]) == 4, "the hours of yesterday count no more"
 
 
+def test_a_clock_that_is_set_back_does_no_harm() -> None:
+    fleet = Imagined(scaling())
+    fleet.live(60, constant(30))
+    fleet.now -= 3600
+    fleet.live(60, constant(30))
+    assert fleet.target == 4
+
+
 def test_what_was_spent_survives_a_restart_of_the_controller() -> None:
     from serving.scaling.history import Spending
 
