@@ -12,6 +12,7 @@ from serving.commands.running import Reading, Remote
 from serving.commands.times import shown
 
 NOT_READY = 2
+_CHANGES = 5
 
 
 def status(url: str, key: str | None, *, as_json: bool) -> int:
@@ -66,6 +67,8 @@ def _print(url: str, reading: Reading) -> None:
         columns = ("deployment", "state", "replicas", "in flight", "weights")
         print_table(columns, rows, whole=columns, right=("replicas", "in flight"))
     for deployment in reading.deployments:
+        if scaling := deployment.get("scaling"):
+            typer.echo("\n" + "\n".join(_scaling_lines(deployment["name"], scaling)))
         if took := start_of(deployment):
             typer.echo(f"Last start of {deployment['name']}, {shown(_ended(deployment))}: {took}")
     if known is None:
@@ -74,6 +77,17 @@ def _print(url: str, reading: Reading) -> None:
 
 def _ended(deployment: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(deployment["last_start"]["at"])
+
+
+def _scaling_lines(name: str, scaling: dict[str, Any]) -> list[str]:
+    """What is, and the last changes with their reasons."""
+    goal = ", misses its goal" if scaling["goal_missed"] else ""
+    what = f"{name} scales: {scaling['target']} of {scaling['min']} to {scaling['max']}{goal}"
+    changes = [
+        f"  {shown(datetime.fromisoformat(c['at']))}  {c['before']} to {c['after']}  {c['reason']}: {c['detail']}"
+        for c in scaling["changes"][:_CHANGES]
+    ]
+    return [f"{what}; {scaling['reason']}: {scaling['detail']}", *changes]
 
 
 def _public(url: str, reading: Reading) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from serving.scaling.told import Told
+
 Phase = Literal["node", "weights", "engine", "warm_up"]
 """Of a start: until there is a machine and a process; until its weights are there and verified; until they are loaded
 and compiled; until it has answered once."""
@@ -38,9 +40,16 @@ class Fleet(Protocol):
         """By deployment, of those whose replicas are ours. Never raises; empty when nobody can tell."""
         ...
 
+    async def scaling(self) -> Mapping[str, Told]:
+        """By deployment, of those whose number of replicas follows the load. Never raises."""
+        ...
+
 
 class NoFleet:
     """Engines that run elsewhere, or in this process."""
 
     async def replicas(self) -> Mapping[str, Replicas]:
+        return {}
+
+    async def scaling(self) -> Mapping[str, Told]:
         return {}
