@@ -315,12 +315,13 @@ def engine_application(settings: Settings, deployment: config.Deployment, token:
         **number_of(settings, deployment),
         **_placement(deployment, env),
     )
-    replica = versioned(replica, token, _model_of(deployment), args, env)
+    replica = versioned(replica, token, _model_of(deployment), args, env, settings.server.idle_timeout)
     return replica.bind(
         deployment,
         functools.partial(_engine_secret, settings),
         functools.partial(weights.ready, settings, deployment),
         args,
+        settings.server.idle_timeout,
     )
 
 
