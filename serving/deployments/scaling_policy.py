@@ -7,6 +7,7 @@ Serve takes the class by its name and pickles this module by value; what it impo
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,7 +86,6 @@ class SloPolicy:
                     detail=decision.detail,
                     missed=decision.missed,
                     changes=dict(self._changes),
-                    start_seconds=self._scaling.start_seconds,
                     latest=tuple(self._latest),
                     spent=tuple(self._spending.steps),
                 ),
@@ -118,7 +118,7 @@ def fleet_of(context: Any) -> Fleet:
         running=running,
         starting=max(0, target - running),
         target=target,
-        held=round(context.total_queued_requests or 0),
+        held=math.ceil(context.total_queued_requests or 0),
         minimum=context.capacity_adjusted_min_replicas,
         maximum=context.capacity_adjusted_max_replicas,
     )

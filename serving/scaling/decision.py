@@ -155,9 +155,6 @@ class Scaling:
         """When a replica was last asked for, came or went."""
         self._busy_at = -math.inf
         self._seen = (0, 0)
-        self._asked_at: float | None = None
-        self.start_seconds: float | None = None
-        """What the last replica took from being asked for to serving; None before one has been seen to."""
 
     def decide(self, fleet: Fleet) -> Decision:
         self._note_changes(fleet)
@@ -173,7 +170,7 @@ class Scaling:
         return self._bounded(fleet, ask, spent, missed)
 
     def _note_changes(self, fleet: Fleet) -> None:
-        running, target = self._seen
+        _, target = self._seen
         self._needed_at = fleet.now if self._needed_at is None else self._needed_at
         if (fleet.running, fleet.target) != self._seen or fleet.starting:
             self._changed_at = fleet.now
@@ -182,11 +179,6 @@ class Scaling:
             self._patience.grew(fleet.now, self._goals.scale_down_after)
         elif fleet.target < target:
             self._patience.shrank(fleet.now)
-        if fleet.starting and self._asked_at is None:
-            self._asked_at = fleet.now
-        if self._asked_at is not None and fleet.running > running:
-            self.start_seconds = fleet.now - self._asked_at
-        self._asked_at = self._asked_at if fleet.starting else None
         self._seen = (fleet.running, fleet.target)
 
     def _look(self, fleet: Fleet) -> _View:
