@@ -86,7 +86,6 @@ class SloPolicy:
                     detail=decision.detail,
                     missed=decision.missed,
                     changes=dict(self._changes),
-                    start_seconds=self._scaling.start_seconds,
                     latest=tuple(self._latest),
                     spent=tuple(self._spending.steps),
                 ),

@@ -11,9 +11,10 @@ from typer.testing import CliRunner, Result
 
 from serving.cli import cli
 from serving.commands.saturation import Level, concurrency
+from serving.gateway.fleet import Replicas, Start
 from tests.conftest import OpenSite
 from tests.local import Site, listening
-from tests.scaling.fleets import TOLD, ToldFleet
+from tests.scaling.fleets import ToldFleet
 
 # 64 tokens take 0.13 s: 4 at a time are 1900 tokens/s, and who waits for a slot misses the goal.
 NOTES = {
@@ -21,6 +22,7 @@ NOTES = {
     "engine": {"kind": "echo", "slots": 4, "inter_token": "2ms", "prefill_rate": 20_000},
     "slo": {"ttft_p95": "80ms"},
 }
+ONE = Replicas(running=1, starting=0, stopping=0, last_start=Start(at=0.0, phases={"node": 2.0, "engine": 10.5}))
 
 
 def run(url: str, site: Site, folder: Path, *words: str) -> Result:
@@ -32,7 +34,7 @@ def run(url: str, site: Site, folder: Path, *words: str) -> Result:
 
 
 def test_it_finds_what_the_engine_is_set_to_and_writes_it_where_scaling_looks(site: OpenSite, tmp_path: Path) -> None:
-    open_site = site(deployments=[NOTES], fleet=ToldFleet({"notes": TOLD}))
+    open_site = site(deployments=[NOTES], fleet=ToldFleet({}, {"notes": ONE}))
     with listening(open_site.app) as url:
         result = run(url, open_site, tmp_path, "notes", "--most", "8")
     assert result.exit_code == 0, result.output
@@ -42,7 +44,7 @@ def test_it_finds_what_the_engine_is_set_to_and_writes_it_where_scaling_looks(si
     assert 2 <= found["concurrency"] <= 6
     assert 500 < found["decode_rate"] < 2000
     assert 8000 < found["prefill_rate"] <= 21_000
-    assert found["start_seconds"] == 12.5, "what the scaling saw last"
+    assert found["start_seconds"] == 12.5, "what the last start took"
     assert "streams within the goals" in result.stdout and str(file) in result.stdout
 
 

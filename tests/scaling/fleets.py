@@ -106,6 +106,5 @@ TOLD = Told(
     detail="9 in flight; 3 wanted of 1 to 2",
     missed=True,
     changes={"queue": 2},
-    start_seconds=12.5,
     latest=(Change(1_789_999_990.0, 1, 2, "queue", "9 in flight (5 waiting)"),),
 )
