@@ -68,6 +68,28 @@ async def test_no_stream_is_cut_when_a_replica_goes_and_when_all_of_it_is_upgrad
     assert not set(gateway) & set(server.processes("gateway")) and not set(engines) & set(server.processes("engine"))
 
 
+async def test_a_replica_is_killed_and_only_what_it_was_answering_breaks(server: FleetServer) -> None:
+    def kill() -> None:
+        server.newest("engine").kill()
+        assert eventually(lambda: server.replicas() == {"running": 2, "starting": 0, "stopping": 0}, 60)
+
+    ended = await while_streaming(server, 20, 8, kill)
+    broken = [one for one in ended if one.outcome != "ok"]
+    assert 0 < len(broken) <= 20 and outcomes(broken) == {"error event"}
+    assert exact(server, ended), "and pays for what it got, once"
+
+
+async def test_the_controller_is_killed_and_nobody_notices(server: FleetServer) -> None:
+    before = server.newest("controller")
+
+    def kill() -> None:
+        before.kill()
+        assert eventually(lambda: server.processes("controller") not in ([], [before]), 60)
+
+    ended = await while_streaming(server, 20, 8, kill)
+    assert outcomes(ended) == {"ok"} and exact(server, ended)
+
+
 async def test_what_still_runs_when_a_drain_is_over_gets_an_error_event_and_pays_for_what_it_got(
     server: FleetServer,
 ) -> None:
