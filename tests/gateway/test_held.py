@@ -1,4 +1,4 @@
-"""A request that is held, through the whole gateway: one lease, one place, one charge, and given back when it leaves."""
+"""A request that is held, through the whole gateway: one lease, one place, one charge, and free when it leaves."""
 
 from __future__ import annotations
 
