@@ -15,16 +15,13 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serving import app
 from serving.commands.progress import Progress
+from serving.deployments.cluster import DeployFailed, LocalCluster, Target, engine_target
 from serving.deployments.naming import app_name_of
 from serving.settings import Deployment, Settings, SettingsError
-from serving.weights.source import WeightsError
-
-if TYPE_CHECKING:
-    from serving.deployments.cluster import LocalCluster
 
 _FIXED = ("host", "port", "runtime", "state_dir")
 GATEWAY = "gateway"
@@ -65,7 +62,9 @@ def plan_of(before: Settings, after: Settings, restart: Collection[str] = ()) ->
 
 @dataclass
 class Rollouts:
-    """Of one running server. reread: its configuration; raises SettingsError. fetch: weights, ahead of replicas."""
+    """Of one running server. reread: its configuration; raises SettingsError. fetch: weights, ahead of replicas;
+    raises CannotReload.
+    """
 
     cluster: LocalCluster
     settings: Settings
@@ -103,8 +102,6 @@ class Rollouts:
 
     def reload(self, restart: Collection[str] = ()) -> str:
         """Replace what has changed; returns when all of it runs and the old has ended, and says what it was."""
-        from serving.deployments.cluster import Target, engine_target
-
         after = self.reread()
         plan = plan_of(self.settings, after, restart)
         app.check_backends(after)
@@ -123,7 +120,7 @@ class Rollouts:
         self.settings = after
         return plan.words
 
-    def _run(self, settings: Settings, targets: list[Any]) -> None:
+    def _run(self, settings: Settings, targets: list[Target]) -> None:
         if targets:
             self.cluster.deploy(targets)
             patience = settings.server.start_timeout + settings.server.drain_timeout  # Serve waits for those that drain
@@ -187,6 +184,5 @@ class Notes:
 
 
 def _reason(error: Exception) -> str:
-    told = (CannotReload, SettingsError, WeightsError, TimeoutError)
-    known = isinstance(error, told) or type(error).__name__ in ("DeployFailed", "CannotStart")
-    return str(error) if known else f"{type(error).__name__}: {error}"
+    told = (CannotReload, SettingsError, DeployFailed, TimeoutError)
+    return str(error) if isinstance(error, told) else f"{type(error).__name__}: {error}"

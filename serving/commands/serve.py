@@ -22,7 +22,7 @@ from rich.markup import escape
 from serving import app
 from serving import settings as config
 from serving.commands.progress import Progress
-from serving.commands.rollout import Rollouts
+from serving.commands.rollout import CannotReload, Rollouts
 from serving.deployments import weights
 from serving.errors import InvalidRequest
 from serving.settings import Settings
@@ -185,7 +185,7 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None, read: Calla
         with progress.step("Ready to serve"):
             _wait_until_ready(settings)
         announce(settings, progress, key, logs=cluster.logs)
-        rollouts = Rollouts(cluster, settings, lambda: _logging_to_file(read()), fetch_weights, progress)
+        rollouts = Rollouts(cluster, settings, lambda: _logging_to_file(read()), _refetch_weights, progress)
         with rollouts.on_hangup():
             follow(app.request_log_file(settings), progress.console, as_json=as_json)
     except (DeployFailed, TimeoutError) as error:
@@ -205,6 +205,13 @@ def fetch_weights(settings: Settings, progress: Progress) -> None:
                     weights.ready(settings, deployment, say)
             except WeightsError as error:
                 raise CannotStart(f"{deployment.name}: {error}") from None
+
+
+def _refetch_weights(settings: Settings, progress: Progress) -> None:
+    try:
+        fetch_weights(settings, progress)
+    except CannotStart as error:
+        raise CannotReload(str(error)) from None
 
 
 def _stop(cluster: LocalCluster, settings: Settings, progress: Progress) -> None:
