@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -77,10 +78,16 @@ class Rollouts:
 
     @contextlib.contextmanager
     def on_hangup(self) -> Iterator[None]:
-        """While this lasts, SIGHUP reloads. In the main thread."""
-        notes = Notes(self.settings.server.state_dir)
+        """While this lasts, SIGHUP reloads; but a terminal that is closed ends what runs in it. In the main thread."""
+        notes, on_terminal = Notes(self.settings.server.state_dir), sys.stdout.isatty()
         notes.begin()
-        signal.signal(signal.SIGHUP, lambda *_: self._asked.set())
+
+        def hangup(signum: int, frame: object) -> None:
+            if on_terminal and not notes.asked:
+                raise KeyboardInterrupt
+            self._asked.set()
+
+        signal.signal(signal.SIGHUP, hangup)
         threading.Thread(target=self._serve, args=(notes,), daemon=True).start()
         try:
             yield
@@ -154,6 +161,10 @@ class Notes:
         note = secrets.token_hex(8)
         self._write("reload", {"id": note, "restart": list(restart)})
         return note
+
+    @property
+    def asked(self) -> bool:
+        return self._file("reload").exists()
 
     def taken(self) -> dict[str, Any]:
         request = self._read("reload")
