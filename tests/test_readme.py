@@ -22,6 +22,7 @@ from serving import app as _app  # noqa: F401  # so that all error classes exist
 from serving import errors
 from serving.batches.batch import Status
 from serving.cli import cli
+from serving.scaling.decision import Reason
 from serving.settings import parse, reference
 from serving.sizing.catalog import Entry, catalog
 from serving.sizing.errors import DoesNotFit
@@ -38,6 +39,7 @@ BATCHES = ROOT / "docs" / "batches.md"
 WEIGHTS = ROOT / "docs" / "weights.md"
 CONSOLE = ROOT / "docs" / "console.md"
 SIZING = ROOT / "docs" / "sizing.md"
+SCALING = ROOT / "docs" / "scaling.md"
 
 
 def settings_table() -> str:
@@ -211,6 +213,17 @@ def test_the_sizing_page_names_models_figures_and_files_that_are_there() -> None
     share = small.blocks_of(8192) * small.block_bytes / (large.blocks_of(8192) * large.block_bytes)
     assert "an 8k record takes less than a third" in text and 0.25 < share < 1 / 3
     assert [link for link in re.findall(r"\]\(([^)#]+)", text) if not (SIZING.parent / link).exists()] == []
+
+
+def test_the_scaling_page_names_settings_reasons_metrics_and_files_that_exist() -> None:
+    text = SCALING.read_text()
+    table = "".join(re.findall(r"^\| (`.+`) \| ", text, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", table)) == set(Reason)
+    metrics = set(re.findall(r"`(clinserve_[a-z_]+)`", text))
+    assert metrics and {name for name in metrics if f"| `{name}`" not in README.read_text()} == set()
+    assert [link for link in re.findall(r"\]\(([^)#]+)", text) if not (SCALING.parent / link).exists()] == []
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        parse(yaml.safe_load(block), base=ROOT / "deploy" / "configs")
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:

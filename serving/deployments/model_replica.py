@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
+import psutil
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
-from serving.deployments.tallies import Tallies
+from serving.deployments.starts import Stopwatch, asked_at, keep
+from serving.deployments.stuck import Stuck
+from serving.deployments.tallies import Costs, Tallies
+from serving.deployments.vllm_signals import VllmSignals
 from serving.settings import Deployment, VllmEngine
 
 if TYPE_CHECKING:
     from ray.serve.llm import LLMConfig
 
+_log = logging.getLogger(__name__)
 _SECRET_HEADER = SECRET_HEADER.encode()
 _STOP_SECONDS = 1.0
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health"})
 _USAGE_PATH = "/usage/"
+_WORDS = "The patient was seen in clinic and reports no new symptoms."
+
+
+class WarmUpFailed(Exception):
+    """An engine that does not answer. Serve starts the replica again, and gives up in the end."""
 
 
 class ModelReplica:
@@ -39,9 +52,15 @@ class ModelReplica:
         engine_secret: Callable[[], str],
         weights: Callable[[], Path],
         engine_args: Mapping[str, Any],
+        step_timeout: float,
     ) -> None:
-        """weights: fetches and verifies them, and says where they are on this machine."""
+        """weights: fetches and verifies them, and says where they are on this machine. step_timeout: seconds, after
+        which an engine that has work and makes no step is taken for stuck.
+        """
         from ray.serve.llm import LLMServer
+
+        watch = Stopwatch(await asyncio.to_thread(asked_at))
+        watch.passed("node")
 
         class Server(LLMServer):  # type: ignore[misc]
             async def _start_engine(self) -> None:
@@ -52,6 +71,7 @@ class ModelReplica:
             os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
         self._secret = await asyncio.to_thread(engine_secret)
         config = llm_config(deployment, await asyncio.to_thread(weights), engine_args)
+        watch.passed("weights")
         # Off: Ray's own download of the weights, which knows neither digests nor revisions.
         config.get_or_create_callback().ctx.run_init_node = False
         self._server = Server.sync_init(config)
@@ -59,13 +79,48 @@ class ModelReplica:
         self._lanes = Lanes(slots=engine_of(deployment).batch_lines)
         self._tallies = Tallies()
         self._tallies.watch(self._server.engine._engine_client.output_processor)
+        self._signals = VllmSignals(self._server.engine._engine_client)
+        self._stuck = Stuck(step_timeout)
+        self._app = await self._server.__serve_build_asgi_app__()
+        watch.passed("engine")
+        await warm_up(self._app, deployment)
+        watch.passed("warm_up")
+        await asyncio.to_thread(keep, deployment.name, watch.start())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret, self._tallies, self._lanes)
+        return EngineDoor(self._app, self._secret, self._tallies, self._lanes)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve once a second where the deployment scales."""
+        return self._signals.read().to_numbers()
 
     async def check_health(self) -> None:
-        """Raises when the engine is dead; Serve then replaces the replica."""
+        """Raises when the engine is dead, or stuck, which ends it; Serve then replaces the replica."""
+        if self._stuck.look(steps=self._signals.steps, has_work=self._signals.has_work):
+            _log.error("the engine has work and makes no step: it is ended")
+            _end_engine()
         await self._server.check_health()
+
+
+async def warm_up(app: ASGIApp, deployment: Deployment) -> None:
+    """One short answer, before Serve counts the replica as running: what a first request pays (kernels, caches, a
+    tokenizer) is paid, and a replica that cannot answer takes none. Raises WarmUpFailed.
+    """
+    pooling = engine_of(deployment).args.get("runner") == "pooling"
+    path, words = ("/v1/embeddings", {"input": _WORDS}) if pooling else ("/v1/completions", {"prompt": _WORDS})
+    body = {"model": deployment.name, **words} | ({} if pooling else {"max_tokens": 4})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://warm-up") as client:
+        answer = await client.post(path, json=body, timeout=None)
+    if answer.status_code != 200:
+        raise WarmUpFailed(f"the engine of '{deployment.name}' is up and answers {answer.status_code}")
+
+
+def _end_engine() -> None:
+    """A process that hangs does not end with its parent: it would keep its GPU."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name().startswith("VLLM"):
+                child.kill()
 
 
 class EngineDoor:
@@ -76,7 +131,7 @@ class EngineDoor:
     One route is the door's own: /usage/REQUEST_ID tells what a request has cost.
     """
 
-    def __init__(self, app: ASGIApp, secret: str, tallies: Tallies, lanes: Lanes) -> None:
+    def __init__(self, app: ASGIApp, secret: str, tallies: Costs, lanes: Lanes) -> None:
         if not secret:
             raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app

@@ -34,6 +34,7 @@ def configuration(file: Path, issuer: LocalIssuer, url: str, receiver: str) -> N
     says so are traced, and their spans go to `receiver`.
     """
     tree = yaml.safe_load((ROOT / DEMO).read_text())
+    tree["deployments"][0]["scaling"] = {"min": 1, "max": 1}  # so that its replica reports
     for deployment in tree["deployments"]:
         deployment["model"]["source"] = str((ROOT / DEMO).parent / deployment["model"]["source"])
     echo = yaml.safe_load((ROOT / "deploy/configs/echo.yaml").read_text())["deployments"][0]
