@@ -8,8 +8,12 @@ param name string
 param location string = resourceGroup().location
 param tags object = {}
 
-@description('Of the network, /20 or larger; it must not overlap with what the network is peered to.')
+@description('Of the network; it must not overlap with what the network is peered to.')
 param addressPrefix string = '10.20.0.0/20'
+
+@description('Of nodes, which take an address each (pods have their own), and of private endpoints.')
+param nodesPrefix string = '10.20.0.0/22'
+param endpointsPrefix string = '10.20.4.0/24'
 param zones array = ['1', '2', '3']
 
 @description('Object ids of the groups that administer the cluster and Grafana.')
@@ -67,6 +71,8 @@ module network 'modules/network.bicep' = {
     location: location
     tags: tags
     addressPrefix: addressPrefix
+    nodesPrefix: nodesPrefix
+    endpointsPrefix: endpointsPrefix
   }
 }
 

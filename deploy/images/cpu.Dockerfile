@@ -4,6 +4,7 @@
 # Debian's python3 serves as well as the official image's, so a base of your own may take its place.
 ARG BASE=docker.io/library/python:3.12.14-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
 
+# checkov:skip=CKV_DOCKER_7: the base is an argument, whose default has a digest
 FROM ${BASE} AS packages
 ARG TORCH=torch==2.13.0+cpu
 # Tried after the indexes of pip's configuration, as the Makefile does: the +cpu builds are not on the general index.

@@ -3,6 +3,7 @@
 
 # Such as docker.io/rayproject/ray-llm:2.60.0-py312-cu130@sha256:... No default: which CUDA fits is your drivers' matter.
 ARG BASE
+# checkov:skip=CKV_DOCKER_7: the base is an argument without a default, which README.md wants by digest
 FROM ${BASE}
 
 # Ray's image ends as its user `ray`, who may become root by sudo.

@@ -1,4 +1,4 @@
-"""What a Bicep file declares and calls, read with tree-sitter. Types are Bicep's own words: string, int, bool, array, object.
+"""What a Bicep file declares and calls, read with tree-sitter. Types are Bicep's: string, int, bool, array, object.
 
 Bicep's compiler would say more: whether Azure has such types and properties. It is not to be had without a network.
 """
@@ -15,7 +15,7 @@ from tree_sitter import Language, Node, Parser
 
 _PARSER = Parser(Language(tree_sitter_bicep.language()))
 _LITERALS = {"string": "string", "number": "int", "boolean": "bool", "array": "array", "object": "object"}
-_TEXT_FUNCTIONS = {"take", "uniqueString", "readEnvironmentVariable", "cidrSubnet"}
+_TEXT_FUNCTIONS = {"take", "uniqueString", "readEnvironmentVariable"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""An image built without a Docker daemon (buildah, on a base that debootstrap makes) and run without one (crun), as root.
+"""An image built without Docker (buildah, on a base that debootstrap makes) and run without it (crun), as root.
 
-crun is told what Kubernetes is told by a restricted pod: the image's own user, no capabilities, no new privileges, a root
+crun is told what a restricted pod tells Kubernetes: the image's own user, no capabilities, no new privileges, a root
 that cannot be written to. Its network is the machine's.
 """
 
@@ -80,7 +80,7 @@ class Builder:
 
 @dataclass
 class Container:
-    """An image's file system that runs as the image says, locked down. `mounts`: files and folders by their place inside."""
+    """An image's file system that runs as the image says, locked down. `mounts`: by their place inside."""
 
     tree: Path
     configuration: dict[str, Any]
@@ -94,9 +94,10 @@ class Container:
         self.folder.mkdir(exist_ok=True)
         (self.folder / "config.json").write_text(json.dumps(self._specification(command)))
         # crun refuses machines with both kinds of cgroups, as if it needed them: it sees none.
+        name = f"{self.folder.name}-{os.getpid()}"
         script = (
             "mount --make-rprivate / && umount -R /sys/fs/cgroup && mount -t tmpfs none /sys/fs/cgroup && "
-            f"exec crun --cgroup-manager=disabled run --bundle {shlex.quote(str(self.folder))} {self.folder.name}-{os.getpid()}"
+            f"exec crun --cgroup-manager=disabled run --bundle {shlex.quote(str(self.folder))} {name}"
         )
         return subprocess.Popen(
             ["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -146,15 +147,18 @@ def mount(place: str, kind: str, options: list[str], source: str | None = None) 
 
 
 def pip_configuration() -> tuple[str, list[Path]]:
-    """This machine's as a pip.conf, whether it comes from files or the environment; and the local paths that it names."""
+    """This machine's as a pip.conf, from files or the environment; and the local paths that it names."""
     listed = run([sys.executable, "-m", "pip", "config", "list"], ROOT)
     options: dict[str, str] = {}
     for line in listed.splitlines():
         name, value = line.split("=", 1)
         options[name.split(".")[-1]] = value.strip("'").replace("\\n", "\n")  # the environment's come last and win
     options = {name: value for name, value in options.items() if name not in ("require-virtualenv", "user")}
-    words = [word.removeprefix("file://") for value in options.values() for word in value.split()]
-    paths = sorted({Path(word) for word in words if word.startswith("/") and Path(word).exists()})
+    words = [word for value in options.values() for word in value.split()]
+    indexes = {
+        Path(word.removeprefix("file://")).parent for word in words if word.startswith("file:///")
+    }  # and its files
+    paths = sorted({Path(word) for word in words if word.startswith("/") and Path(word).exists()} | indexes)
     text = "".join(f"{name} = {' '.join(value.split())}\n" for name, value in options.items())
     return f"[global]\n{text}", paths
 

@@ -5,6 +5,8 @@ param tags object
 
 @description('Of the whole network; must not overlap with what it is peered to.')
 param addressPrefix string
+param nodesPrefix string
+param endpointsPrefix string
 
 resource outbound 'Microsoft.Network/publicIPAddresses@2024-05-01' = {
   name: '${name}-outbound'
@@ -43,7 +45,7 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
       {
         name: 'nodes'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 22, 0)
+          addressPrefix: nodesPrefix
           natGateway: { id: nat.id }
           networkSecurityGroup: { id: rules.id }
           defaultOutboundAccess: false
@@ -52,7 +54,7 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
       {
         name: 'endpoints'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 24, 4)
+          addressPrefix: endpointsPrefix
           networkSecurityGroup: { id: rules.id }
           privateEndpointNetworkPolicies: 'Enabled'
           defaultOutboundAccess: false
