@@ -60,12 +60,13 @@ bench-litellm: $(VENV)/.litellm ## Install LiteLLM's proxy beside the product, s
 load: setup-dev ## Put two minutes of load on a running `make serve`; the verdict first, then a report (SCENARIO=, PORT=, URL=)
 	@$(BIN)/python -m loadtests "$(SCENARIO)" --url "$(or $(URL),http://127.0.0.1:$(or $(PORT),8000))"
 
-drill: setup-dev ## What takes longer than a test may: killed batches, benchmarks, whether load tests can be believed, the model
+drill: setup-dev ## What takes longer than a test may: killed batches, benchmarks, whether load tests can be believed, the model, the image
 	@REFERENCE_EXAMPLES=60 $(BIN)/python -m pytest -q --timeout 1200 tests/gateway/test_reference.py
 	@$(BIN)/python -m loadtests.batches
 	@$(BIN)/python -m loadtests.trust
 	@$(BIN)/python -m loadtests.overhead --quick --peers bare,product --engines model
 	@$(BIN)/python deploy/demo_model/evaluate.py
+	@$(BIN)/python -m pytest -q -m image tests/deploy
 
 IMAGE ?= clinserve:cpu
 image: ## Build the CPU image with docker, podman or buildah (IMAGE=name:tag, PIP_CONF=a pip.conf for the build)

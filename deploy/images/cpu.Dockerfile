@@ -45,8 +45,8 @@ ENV PATH=/opt/clinserve/bin:$PATH \
 # For Ray processes that `clinserve serve` does not start: its HAProxy command, at a fixed place.
 RUN python3 -c "from pathlib import Path; from serving.deployments.environment import haproxy_command as command; \
     command(Path('/usr/libexec/clinserve')).chmod(0o755)"
-RUN --mount=type=bind,source=deploy/images/sbom.py,target=/build/sbom.py \
-    python3 /build/sbom.py > /usr/share/clinserve/sbom.cdx.json
+RUN --mount=type=bind,source=deploy/images/sbom.py,target=/tmp/sbom.py \
+    python3 /tmp/sbom.py > /usr/share/clinserve/sbom.cdx.json
 
 USER 10001:10001
 WORKDIR /var/lib/clinserve

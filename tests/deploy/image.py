@@ -133,7 +133,6 @@ class Container:
                 "user": {"uid": user, "gid": group},
                 "capabilities": {kind: [] for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")},
                 "noNewPrivileges": True,
-                "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 65536, "hard": 65536}],
             },
             "root": {"path": str(self.tree), "readonly": True},
             "hostname": "clinserve",

@@ -81,6 +81,16 @@ def test_a_secret_stays_one_all_the_way() -> None:
             assert not re.search(r"listKeys|[pP]assword", bicep.text_of(value)), file.path.name
 
 
+def test_what_has_a_private_endpoint_has_no_public_door_and_no_shared_key() -> None:
+    targets = re.findall(r"(\w+)\.outputs\.id\b", bicep.text_of(MAIN.variables["targets"]))
+    assert len(targets) == len(bicep.text_of(MAIN.variables["reached"]).splitlines()) - 2
+    for target in targets:
+        assert "publicNetworkAccess: 'Disabled'" in bicep.text_of(MODULES[f"modules/{target}.bicep"].root), target
+    text = "".join(bicep.text_of(file.root) for file in FILES)
+    for said in ("allowSharedKeyAccess: false", "adminUserEnabled: false", "disableLocalAccounts: true"):
+        assert said in text
+
+
 def test_api_versions_are_pinned_released_and_one_for_each_type() -> None:
     versions: dict[str, set[str]] = {}
     for file in FILES:
