@@ -30,6 +30,7 @@ FROM ${BASE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends bash ca-certificates libnuma1 tini wget \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
+    && find / -xdev -type f -perm /6000 -exec chmod ug-s {} + \
     && groupadd --gid 10001 clinserve \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin clinserve \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/clinserve
@@ -40,6 +41,7 @@ ENV PATH=/opt/clinserve/bin:$PATH \
     HOME=/home/clinserve \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    CLINSERVE_CONFIG=/etc/clinserve/clinserve.yaml \
     CLINSERVE_SERVER__HOST=0.0.0.0 \
     CLINSERVE_SERVER__STATE_DIR=/var/lib/clinserve
 # For Ray processes that `clinserve serve` does not start: its HAProxy command, at a fixed place.
@@ -55,7 +57,7 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=300s \
     CMD ["wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8000/readyz"]
 ENTRYPOINT ["tini", "--", "clinserve"]
-CMD ["serve", "--config", "/etc/clinserve/clinserve.yaml"]
+CMD ["serve"]
 
 ARG BASE
 ARG VERSION=0.0.0

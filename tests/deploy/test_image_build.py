@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from serving.deployments.environment import free_ports
 from tests.deploy import image
 from tests.deploy.image import Builder, Container
 
@@ -33,8 +34,10 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(problem)
     builder = Builder(tmp_path_factory.mktemp("images"))
     try:
-        timed("base", lambda: builder.base(BASE))
-        timed("image", lambda: builder.build("cpu", NAME, "--build-arg", f"BASE={BASE}"))
+        builder.base(BASE)
+        started = time.monotonic()
+        builder.build("cpu", NAME, "--build-arg", f"BASE={BASE}")
+        print(f"built in {time.monotonic() - started:.0f} s")
         yield builder
     finally:
         builder.remove()
@@ -54,12 +57,6 @@ def container(builder: Builder, tree: Path, tmp_path: Path) -> Container:
     return Container(tree, builder.configuration(NAME), tmp_path / "bundle", {"/var/lib/clinserve": state})
 
 
-def timed(what: str, make: object) -> None:
-    started = time.monotonic()
-    make()  # type: ignore[operator]
-    print(f"{what}: {time.monotonic() - started:.0f} s")
-
-
 def test_it_says_what_it_is_and_nothing_of_how_it_was_built(builder: Builder, tree: Path) -> None:
     configuration = builder.configuration(NAME)
     labels = {name.rsplit(".", 1)[-1]: value for name, value in configuration["Labels"].items()}
@@ -67,7 +64,6 @@ def test_it_says_what_it_is_and_nothing_of_how_it_was_built(builder: Builder, tr
     assert configuration["User"] == "10001:10001" and configuration["ExposedPorts"] == {"8000/tcp": {}}
     assert not any(name in " ".join(configuration["Env"]) for name in ("PIP_", "_proxy", "find-links"))
     assert not (tree / "etc/pip.conf").exists() and not list(tree.glob("opt/clinserve/bin/pip*"))
-    assert not list((tree / "opt/clinserve").rglob("direct_url.json"))
 
 
 def test_it_is_a_user_who_can_change_nothing_but_state_and_scratch(container: Container) -> None:
@@ -75,10 +71,7 @@ def test_it_is_a_user_who_can_change_nothing_but_state_and_scratch(container: Co
         "bash", "-c", "id -u; touch /opt/clinserve/x /etc/x /x 2>&1 | grep -c 'Read-only'; touch ~/x /tmp/x x; pwd"
     )
     assert said.split() == ["10001", "3", "/var/lib/clinserve"]
-    setuid = [path for path in container.tree.glob("usr/bin/*") if path.stat().st_mode & 0o6000]
-    assert {path.name for path in setuid} <= {
-        "chage", "chfn", "chsh", "expiry", "gpasswd", "mount", "newgrp", "passwd", "su", "umount", "wall", "write",
-    }  # fmt: skip
+    assert [path for path in container.tree.glob("usr/*bin/*") if path.stat().st_mode & 0o6000] == []
 
 
 def test_it_has_what_kuberay_asks_for_and_lists_all_that_it_has(container: Container) -> None:
@@ -91,38 +84,76 @@ def test_it_has_what_kuberay_asks_for_and_lists_all_that_it_has(container: Conta
     assert contents["metadata"]["component"]["name"] == "clinserve" and "pip" not in names
 
 
-@pytest.mark.parametrize("config", ["echo", "demo"])
-def test_it_answers_a_chat_request(container: Container, config: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def test_ray_starts_in_it_as_kuberay_starts_a_head(container: Container) -> None:
+    gcs, dashboard, agent, grpc, metrics, client = free_ports(6)
+    command = (
+        f"ray start --head --block --num-cpus=0 --node-ip-address=127.0.0.1 --port={gcs} --dashboard-port={dashboard} "
+        f"--dashboard-agent-listen-port={agent} --dashboard-agent-grpc-port={grpc} --metrics-export-port={metrics} "
+        f"--ray-client-server-port={client} --object-store-memory=100000000"
+    )
+    with running(container, "bash", "-c", command, entrypoint=[]) as output:
+        # Its probes, by the program that they use; and where it hands over the Serve configuration.
+        for url in (
+            f"http://127.0.0.1:{agent}/api/local_raylet_healthz",
+            f"http://127.0.0.1:{dashboard}/api/gcs_healthz",
+            f"http://127.0.0.1:{dashboard}/api/serve/applications/",
+        ):
+            output.wait_until(lambda url=url: answers(url))
+
+
+@pytest.mark.parametrize(("config", "model"), [("echo", "echo"), ("demo", "clinical-demo")])
+def test_it_answers_a_chat_request(container: Container, config: str, model: str) -> None:
+    (port,) = free_ports(1)
     container.environment |= {"CLINSERVE_SERVER__HOST": "127.0.0.1"}  # the network is the machine's
-    file = f"/usr/share/clinserve/configs/{config}.yaml"
-    process = container.start("serve", "--config", file, "--port", str(port))
-    lines: list[str] = []
-    threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True).start()
-    started = time.monotonic()
-    try:
-        while "Ctrl-C stops everything" not in "".join(lines):
-            assert process.poll() is None and time.monotonic() < started + START_SECONDS, "".join(lines)
-            time.sleep(0.1)
-        print(f"{config}: ready after {time.monotonic() - started:.0f} s")
+    file, started = f"/usr/share/clinserve/configs/{config}.yaml", time.monotonic()
+    with running(container, "serve", "--config", file, "--port", str(port)) as output:
+        output.wait_until(lambda: "Ctrl-C stops everything" in output.text)
+        print(f"{config} is ready after {time.monotonic() - started:.0f} s")
         key = (container.mounts["/var/lib/clinserve"] / "demo.key").read_text().strip()
-        model = "echo" if config == "echo" else "clinical-demo"
+        question = "Note: Allergies: penicillin (rash). Any allergies?"
         answer = httpx.post(
             f"http://127.0.0.1:{port}/v1/chat/completions",
             headers={"Authorization": f"Bearer {key}"},
-            json={
-                "model": model,
-                "messages": [{"role": "user", "content": "Allergies: penicillin (rash). Any allergies?"}],
-            },
+            json={"model": model, "messages": [{"role": "user", "content": question}]},
             timeout=60,
         )
-        assert answer.status_code == 200 and "penicillin" in answer.json()["choices"][0]["message"]["content"]
+        assert answer.status_code == 200
+        assert "penicillin" in answer.json()["choices"][0]["message"]["content"]
+
+
+class Output:
+    """What a process has printed so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process, self._lines = process, list[str]()
+        threading.Thread(target=lambda: self._lines.extend(process.stdout or ()), daemon=True).start()
+
+    @property
+    def text(self) -> str:
+        return "".join(self._lines)
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + START_SECONDS
+        while not holds():
+            assert self._process.poll() is None and time.monotonic() < end, self.text
+            time.sleep(0.2)
+
+
+@contextmanager
+def running(container: Container, *command: str, entrypoint: list[str] | None = None) -> Iterator[Output]:
+    process = container.start(*command, entrypoint=entrypoint)
+    try:
+        yield Output(process)
     finally:
         process.terminate()
         try:
-            assert process.wait(60) is not None
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+            process.wait(60)
+        finally:
+            process.kill()  # all in it go with its first process
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
