@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build an image with what this machine has: build.sh cpu|gpu NAME:TAG [more options of the builder].
-# BUILDER: docker, podman or buildah; by default the first that works. PIP_CONF: a pip.conf for the build alone; no layer keeps it.
+# BUILDER: one of docker, podman, buildah; by default the first that works.
+# PIP_CONF: a pip.conf for the build; no layer keeps it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 kind=${1:?usage: build.sh cpu|gpu NAME:TAG [OPTIONS]} tag=${2:?usage: build.sh cpu|gpu NAME:TAG [OPTIONS]}
