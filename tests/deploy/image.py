@@ -117,6 +117,7 @@ class Container:
         own = ["nosuid", "nodev", f"uid={user}", f"gid={group}", "mode=0700"]
         mounts = [
             mount("/proc", "proc", []),
+            mount("/sys", "bind", ["rbind", "ro"], "/sys"),  # vLLM on CPUs asks there for cores and NUMA nodes
             mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755"]),
             mount("/dev/shm", "tmpfs", [*scratch, "noexec", "size=512m"]),
             mount("/tmp", "tmpfs", scratch),
