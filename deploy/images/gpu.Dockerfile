@@ -1,5 +1,5 @@
-# The image for NVIDIA GPUs: Ray's own image of Ray, CUDA and vLLM, and the product on top. Not built by us: no machine of
-# ours has a GPU, a Docker daemon and the base. Why each line: README.md beside this file.
+# The image for NVIDIA GPUs: Ray's own image of Ray, CUDA and vLLM, and the product on top. Not built on it by us yet:
+# README.md beside this file says what was tried instead, and why each line.
 
 # Such as docker.io/rayproject/ray-llm:2.60.0-py312-cu130@sha256:... No default: which CUDA fits is your drivers' matter.
 ARG BASE
