@@ -16,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup setup-dev serve chat doctor observe check format test drill bench bench-litellm load lock readme dashboards clean
+.PHONY: help setup setup-dev serve chat doctor observe check format test drill bench bench-litellm load image image-test lock readme dashboards clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -34,14 +34,14 @@ observe: ## Prometheus and Grafana, where installed, beside a running server; Ct
 	@exec "$(PYTHON)" deploy/observability/observe.py $(if $(PORT),--port $(PORT))
 
 setup: $(VENV)/.serve ## Create the virtual environment and install what serving needs
-setup-dev: $(VENV)/.dev
+setup-dev: $(VENV)/.dev $(VENV)/.checkov
 
 check: setup-dev ## The fast loop: format, lint, types, layers, tests that need no Ray
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
-	@$(BIN)/python -m pytest -q -m "not ray"
+	@$(BIN)/python -m pytest -q -m "not ray and not image"
 
 format: setup-dev ## Format and mend what can be mended
 	@$(BIN)/ruff format .
@@ -60,7 +60,7 @@ bench-litellm: $(VENV)/.litellm ## Install LiteLLM's proxy beside the product, s
 load: setup-dev ## Put two minutes of load on a running `make serve`; the verdict first, then a report (SCENARIO=, PORT=, URL=)
 	@$(BIN)/python -m loadtests "$(SCENARIO)" --url "$(or $(URL),http://127.0.0.1:$(or $(PORT),8000))"
 
-drill: setup-dev ## What takes longer than a test may: killed batches, drains, faults, benchmarks, the load tests' trust, the model
+drill: setup-dev ## What takes longer than a test may: killed batches, drains, faults, benchmarks, load tests' trust, the model, the image
 	@REFERENCE_EXAMPLES=60 $(BIN)/python -m pytest -q --timeout 1200 tests/gateway/test_reference.py
 	@$(BIN)/python -m loadtests.batches
 	@$(BIN)/python -m loadtests.trust
@@ -68,6 +68,14 @@ drill: setup-dev ## What takes longer than a test may: killed batches, drains, f
 	@$(BIN)/python -m loadtests.faults
 	@$(BIN)/python -m loadtests.overhead --quick --peers bare,product --engines model
 	@$(BIN)/python deploy/demo_model/evaluate.py
+	@$(BIN)/python -m pytest -q -m image tests/deploy
+
+IMAGE ?= clinserve:cpu
+image: ## Build the CPU image with docker, podman or buildah (IMAGE=name:tag, PIP_CONF=a pip.conf for the build)
+	@bash deploy/images/build.sh cpu "$(IMAGE)"
+
+image-test: setup-dev ## Build it with buildah, run it locked down and ask the demo model something (as root; minutes)
+	@$(BIN)/python -m pytest -q -m image tests/deploy
 
 lock: setup-dev ## Resolve requirements/*.in again into requirements/*.txt
 	@$(BIN)/python -m pip --quiet install uv
@@ -105,6 +113,13 @@ $(VENV)/.litellm: $(VENV)/.python requirements/litellm.txt
 	@bash requirements/step.sh "[litellm] LiteLLM's proxy, in $(VENV)/litellm" \
 	  '$(VENV)/litellm/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes \
 	  --only-binary :all: -r requirements/litellm.txt'
+	@touch $@
+
+$(VENV)/.checkov: $(VENV)/.python requirements/checkov.txt
+	@rm -rf $(VENV)/checkov && "$(PYTHON)" -m venv $(VENV)/checkov
+	@bash requirements/step.sh "[dev] checkov, in $(VENV)/checkov" \
+	  '$(VENV)/checkov/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes \
+	  --only-binary :all: -r requirements/checkov.txt'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/openai-1.txt requirements/openai-2.txt tests/node/package-lock.json
