@@ -9,6 +9,7 @@ for package in torch torchvision torchaudio torchcodec triton; do without+=(--no
 compile=("$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --override overrides.txt "${without[@]}")
 "${compile[@]}" serve.in -o serve.txt
 "${compile[@]}" -c serve.txt dev.in -o dev.txt
+"${compile[@]}" -c dev.txt load.in -o load.txt
 "${compile[@]}" litellm.in -o litellm.txt
 "${compile[@]}" checkov.in -o checkov.txt
 # Older clients, each beside the current one's dependencies: only itself is installed, in a folder of its own.

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Build an image with what this machine has: build.sh cpu|gpu NAME:TAG [more options of the builder].
+# Build an image with what this machine has: build.sh cpu|gpu|load NAME:TAG [more options of the builder].
 # BUILDER: one of docker, podman, buildah; by default the first that works.
 # PIP_CONF: a pip.conf for the build; no layer keeps it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-kind=${1:?usage: build.sh cpu|gpu NAME:TAG [OPTIONS]} tag=${2:?usage: build.sh cpu|gpu NAME:TAG [OPTIONS]}
+kind=${1:?usage: build.sh cpu|gpu|load NAME:TAG [OPTIONS]} tag=${2:?usage: build.sh cpu|gpu|load NAME:TAG [OPTIONS]}
 shift 2
 command=()
 for builder in ${BUILDER:-docker podman buildah}; do

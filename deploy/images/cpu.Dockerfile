@@ -36,11 +36,13 @@ RUN apt-get update \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/clinserve
 COPY --from=packages /opt/clinserve /opt/clinserve
 COPY deploy/demo_model/clinical-demo /usr/share/clinserve/demo_model/clinical-demo
+COPY deploy/catalog /usr/share/clinserve/catalog
 COPY deploy/configs/demo.yaml deploy/configs/echo.yaml /usr/share/clinserve/configs/
 ENV PATH=/opt/clinserve/bin:$PATH \
     HOME=/home/clinserve \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    CLINSERVE_CATALOG=/usr/share/clinserve/catalog \
     CLINSERVE_CONFIG=/etc/clinserve/clinserve.yaml \
     CLINSERVE_SERVER__HOST=0.0.0.0 \
     CLINSERVE_SERVER__STATE_DIR=/var/lib/clinserve

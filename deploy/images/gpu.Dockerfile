@@ -30,10 +30,12 @@ RUN --mount=type=bind,source=deploy/images/missing.py,target=/tmp/missing.py \
 COPY pyproject.toml README.md LICENSE /tmp/build/
 COPY serving /tmp/build/serving
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /tmp/build && rm -r /tmp/build
+COPY deploy/catalog /usr/share/clinserve/catalog
 COPY deploy/configs/medgemma-27b.yaml /usr/share/clinserve/configs/
 ENV HOME=/home/clinserve \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    CLINSERVE_CATALOG=/usr/share/clinserve/catalog \
     CLINSERVE_CONFIG=/etc/clinserve/clinserve.yaml \
     CLINSERVE_SERVER__HOST=0.0.0.0 \
     CLINSERVE_SERVER__STATE_DIR=/var/lib/clinserve
