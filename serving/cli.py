@@ -230,7 +230,9 @@ def plan(
     arithmetic: Annotated[float, typer.Option(help="Share of the GPU's that prefill gets.", min=0.01, max=1)] = 0.5,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     as_deployment: Annotated[bool, typer.Option(help="Print a block of the configuration instead.")] = False,
-    catalog: Annotated[Path | None, typer.Option(envvar="CLINSERVE_CATALOG", help="Another catalogue: a folder of YAML files.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(envvar="CLINSERVE_CATALOG", help="Another catalogue: a folder of YAML files.")
+    ] = None,
 ) -> None:
     """Predict what a model needs: GPUs, memory, KV cache, requests at a time, speed and cost."""
     from serving.commands import plan as command
