@@ -109,7 +109,7 @@ async def test_a_sleeping_deployment_holds_a_request_until_it_is_awake(server: F
     server.configure(
         server={"drain_timeout": "10m"},
         replicas=None,
-        scaling={"min": 0, "max": 2, "scale_to_zero_after": "2s", "scale_down_after": "1s"},
+        scaling={"min": 0, "max": 1, "scale_to_zero_after": "2s", "scale_down_after": "1s"},
         engine={"kind": "echo", "place": "replicas", "inter_token": 0.25, "start_time": "4s"},
     )
     server.reload()
@@ -132,7 +132,7 @@ async def test_a_sleeping_deployment_holds_a_request_until_it_is_awake(server: F
 async def test_who_cannot_be_held_so_long_is_told_the_truth_about_when_to_come_back(server: FleetServer) -> None:
     server.configure(
         hold={"requests": 2, "seconds": 0.3},
-        scaling={"min": 0, "max": 2, "scale_to_zero_after": "15s", "scale_down_after": "1s"},
+        scaling={"min": 0, "max": 1, "scale_to_zero_after": "15s", "scale_down_after": "1s"},
     )
     server.reload()
     assert eventually(lambda: server.replicas().get("running") == 0, 60)
