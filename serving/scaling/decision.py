@@ -212,8 +212,12 @@ class Scaling:
         return ", ".join(missed) if self._miss.has_stood(view.fleet.now, _MISSED_SECONDS) else ""
 
     def _more(self, view: _View, missed: str) -> Ask:
-        """The most that anything asks for; of equals the first."""
+        """The most that anything asks for; of equals the first. Nothing does where nobody waits for an answer: averages
+        fall slower, and would wake who has just gone to sleep.
+        """
         fleet, asks = view.fleet, list[Ask]()
+        if not view.load.in_flight:
+            return 0, Reason.STEADY, view.said
         if fleet.target == 0 and view.load.waiting:
             need = _whole(view.filled["concurrency"] / _BUSY["concurrency"])
             asks.append((max(1, need), Reason.WAKE, f"{view.load.waiting:.0f} wait for a replica"))

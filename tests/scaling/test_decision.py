@@ -162,6 +162,15 @@ def test_an_idle_fleet_goes_to_zero_where_that_is_allowed_and_never_else() -> No
     assert kept.target == 1
 
 
+def test_a_fleet_that_has_just_gone_to_sleep_is_not_woken_by_what_it_had_to_do() -> None:
+    fleet = Imagined(scaling(scale_to_zero_after=8, scale_down_after=8), minimum=0, maximum=3)
+    fleet.live(30, constant(25))
+    fleet.live(120, constant(0))
+    assert reasons(fleet)[-3:] == [Reason.SPARE, Reason.SPARE, Reason.IDLE]
+    first_zero = fleet.targets.index(0, 30)
+    assert set(fleet.targets[first_zero:]) == {0}
+
+
 def test_one_request_a_minute_keeps_it_awake() -> None:
     fleet = Imagined(scaling(scale_to_zero_after=90), minimum=0)
     fleet.live(30, constant(3))
