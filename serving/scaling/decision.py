@@ -268,7 +268,7 @@ class Scaling:
         window = self._goals.scale_down_after * self._patience.at(now)
         filled, in_flight = self._filled_peak.since(now - window), self._in_flight_peak.since(now - window)
         if max(filled, in_flight / self._too_much.at(now)) > _SPARE * (target - 1):
-            return stays
+            return target, Reason.STEADY, f"{said}; up to {filled:.1f} were filled in the last {window:.0f} s"
         watched = now - (self._needed_at or 0.0)
         if watched < window or now - self._changed_at < min(window, _SETTLE_SECONDS):
             return target, Reason.WAITING, f"{said}; one to spare for {min(watched, window):.0f} of {window:.0f} s"

@@ -114,6 +114,14 @@ def test_a_load_that_grows_is_met_before_it_is_there() -> None:
     assert sum(early.targets) > sum(late.targets)
 
 
+def test_a_load_that_has_jumped_is_not_taken_for_one_that_grows() -> None:
+    slow = CapacityProfile(concurrency=10, start_seconds=60)
+    fleet = Imagined(scaling(slow), start=60)
+    fleet.live(90, constant(7))
+    fleet.live(90, constant(13))
+    assert fleet.target == 2 and all(one.wanted <= 2 for one in fleet.decisions)
+
+
 def test_a_sleeping_deployment_is_woken_by_what_is_held() -> None:
     decision = scaling().decide(Fleet(now=0, held=1, maximum=4))
     assert (decision.replicas, decision.reason) == (1, Reason.WAKE)
