@@ -171,10 +171,12 @@ class Scaling:
         return self._bounded(fleet, ask, spent, missed)
 
     def _note_changes(self, fleet: Fleet) -> None:
-        _, target = self._seen
+        running, target = self._seen
         self._needed_at = fleet.now if self._needed_at is None else self._needed_at
         if (fleet.running, fleet.target) != self._seen or fleet.starting:
             self._changed_at = fleet.now
+        if fleet.running and not running:
+            self._busy_at = fleet.now  # woken, and perhaps not by us: Serve asks nobody while nothing runs
         if fleet.target > target:
             self._needed_at = fleet.now
             self._patience.grew(fleet.now, self._goals.scale_down_after)

@@ -160,6 +160,17 @@ def test_a_fleet_does_not_shrink_into_a_size_that_would_have_to_grow() -> None:
     assert fleet.target == 2 and fleet.turns == 0
 
 
+def test_one_that_was_woken_stays_awake_although_the_rule_was_not_asked_meanwhile() -> None:
+    """Serve wakes a deployment by itself; whoever was told to come back finds it awake."""
+    scaling = Scaling(Goals(scale_to_zero_after=60.0), CapacityProfile(concurrency=10))
+    awake = {"replicas": (ReplicaSignals.from_numbers({"running": 0}),), "running": 1, "target": 1, "minimum": 0}
+    assert scaling.decide(Fleet(now=0.0, **awake)).replicas == 1  # type: ignore[arg-type]
+    assert scaling.decide(Fleet(now=60.0, **awake)).replicas == 0  # type: ignore[arg-type]
+    scaling.decide(Fleet(now=61.0, minimum=0))
+    kept = [scaling.decide(Fleet(now=now, **awake)).replicas for now in (1000.0, 1030.0, 1059.0, 1060.0)]  # type: ignore[arg-type]
+    assert kept == [1, 1, 1, 0]
+
+
 def test_an_idle_fleet_goes_to_zero_where_that_is_allowed_and_never_else() -> None:
     allowed = Imagined(scaling(scale_to_zero_after=60), minimum=0)
     allowed.live(30, constant(20))
