@@ -173,7 +173,7 @@ class Scaling:
     def _note_changes(self, fleet: Fleet) -> None:
         running, target = self._seen
         self._needed_at = fleet.now if self._needed_at is None else self._needed_at
-        if (fleet.running, fleet.target) != self._seen or fleet.starting:
+        if (fleet.running, fleet.target) != self._seen:
             self._changed_at = fleet.now
         if fleet.running and not running:
             self._busy_at = fleet.now  # woken, and perhaps not by us: Serve asks nobody while nothing runs
@@ -259,7 +259,8 @@ class Scaling:
         """One fewer, none, or as it is."""
         fleet, now, target = view.fleet, view.fleet.now, view.fleet.target
         stays = (target, Reason.STEADY, said)
-        if target == 0 or fleet.starting or fleet.running != target or len(fleet.replicas) < target:
+        # Not of those that start: where they find no place, that would be for ever.
+        if target == 0 or fleet.running > target or len(fleet.replicas) < fleet.running:
             return stays
         if target == 1:
             after, idle = self._goals.scale_to_zero_after, now - self._busy_at

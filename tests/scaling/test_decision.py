@@ -190,6 +190,15 @@ def test_a_fleet_that_has_just_gone_to_sleep_is_not_woken_by_what_it_had_to_do()
     assert set(fleet.targets[first_zero:]) == {0}
 
 
+def test_replicas_that_find_no_place_do_not_keep_a_fleet_from_shrinking() -> None:
+    fleet = Imagined(scaling(scale_to_zero_after=60), start=1e9, minimum=0)
+    fleet.target = fleet.running = 1
+    fleet.live(30, constant(40))
+    assert (fleet.target, fleet.running) == (5, 1)
+    fleet.live(900, constant(0))
+    assert fleet.target == 0
+
+
 def test_one_request_a_minute_keeps_it_awake() -> None:
     fleet = Imagined(scaling(scale_to_zero_after=90), minimum=0)
     fleet.live(30, constant(3))
