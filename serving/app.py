@@ -21,6 +21,8 @@ from starlette.types import ASGIApp
 from serving import settings as config
 from serving.backends import build_engines, check_backends
 from serving.deployments import engine_args, weights
+from serving.deployments.following import Following, Listed
+from serving.engines.adapters import Adapter
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
 from serving.gateway import console
@@ -39,6 +41,7 @@ from serving.gateway.settlement import Settlements
 from serving.governance import build_governance, build_keyring, build_repeats, load_secrets, open_office
 from serving.jobs import build_jobs
 from serving.keeping import build_keeping
+from serving.routing.router import Router
 from serving.sealing import Sealer
 from serving.settings import Settings
 from serving.telemetry.bounded import FirstCome
@@ -80,14 +83,14 @@ def load_settings(path: Path) -> Settings:
 
 def build_parts(
     settings: Settings,
-    endpoints_of: Callable[[str], Endpoints],
+    endpoints_of: Callable[[str, Router], Endpoints],
     revisions: Mapping[str, str] | None = None,
     fleet: Fleet | None = None,
 ) -> Parts:
     """Everything that the gateway works with.
 
-    endpoints_of: where the vLLM replicas of a deployment are. revisions: of the models, by deployment; worked out here
-    unless given. fleet: what counts these replicas.
+    endpoints_of: where the vLLM replicas of a deployment are, chosen by a router. revisions: of the models, by
+    deployment; worked out here unless given. fleet: what counts these replicas.
     """
     secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
@@ -110,6 +113,7 @@ def build_parts(
         )
         for d in settings.deployments
     ]
+    catalog = Catalog(deployments, created=int(time.time()))
     audit = governance.audit
     jobs = build_jobs(settings, secrets, governance.database, audit, metrics)
     repeats = build_repeats(settings, secrets, metrics)
@@ -123,7 +127,7 @@ def build_parts(
     )
     return Parts(
         dialects=dialects(settings.server.region),
-        catalog=Catalog(deployments, created=int(time.time())),
+        catalog=catalog,
         fleet=fleet or NoFleet(),
         keyring=governance.keyring,
         tokens=governance.tokens,
@@ -165,11 +169,23 @@ def build_parts(
             repeats,
             backlog,
             Pulse(metrics),
+            *(followed_by(catalog, d) for d in settings.deployments if d.takes_adapters),
             jobs.contents,
             settlements,
             keeping.unattended,
         ),
     )
+
+
+def followed_by(catalog: Catalog, deployment: config.Deployment) -> Following:
+    """What has told the catalog of a deployment's adapters, and will when their file changes."""
+
+    def adapt(listed: Listed) -> None:
+        catalog.adapt(deployment.name, [Adapter(deployment.name, a.name, a.digest, a.notice) for a in listed])
+
+    following = Following(deployment, adapt)
+    following.begin()
+    return following
 
 
 def revisions_of(settings: Settings) -> dict[str, str]:
@@ -216,7 +232,7 @@ def metrics_dir(settings: Settings) -> Path:
 def process_app(settings: Settings) -> ASGIApp:
     """The gateway for one process, without Ray: echo and http engines."""
 
-    def none(deployment: str) -> Endpoints:
+    def none(deployment: str, router: Router) -> Endpoints:
         raise LookupError(deployment)  # settings refuse vLLM in this runtime
 
     return UntilClientLeaves(RequestId(create_app(build_parts(settings, none))))
@@ -227,8 +243,8 @@ def _gateway_app(settings: Settings, revisions: Mapping[str, str]) -> ASGIApp:
     from serving.deployments.ray_endpoints import RayEndpoints
     from serving.deployments.ray_fleet import RayFleet
 
-    def endpoints_of(name: str) -> Endpoints:
-        return RayEndpoints(name, host=settings.server.host, port=settings.server.port)
+    def endpoints_of(name: str, router: Router) -> Endpoints:
+        return RayEndpoints(name, router, host=settings.server.host, port=settings.server.port)
 
     vllm = [d.name for d in settings.deployments if isinstance(d.engine, config.VllmEngine)]
     return create_app(build_parts(settings, endpoints_of, revisions, RayFleet(vllm)))
@@ -272,6 +288,7 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         functools.partial(_engine_secret, settings),
         functools.partial(weights.ready, settings, deployment),
         vllm_args(settings),
+        functools.partial(weights.adapter_ready, settings, deployment),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import random
 from collections.abc import Callable, Mapping
 
 from serving import settings as config
@@ -29,6 +30,8 @@ from serving.guards.guarded import GuardedEngine
 from serving.guards.identifiers import IDENTIFIERS
 from serving.guards.moderation import ModerationGuard
 from serving.guards.pii import PiiGuard
+from serving.routing.router import Router
+from serving.routing.rules import PowerOfTwo, PrefixAffinity, RoundRobin, Rule
 from serving.secrets import Secrets
 from serving.settings import Settings, SettingsError
 from serving.telemetry.metrics import Metrics
@@ -37,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 def build_engines(
-    settings: Settings, endpoints_of: Callable[[str], Endpoints], secrets: Secrets, metrics: Metrics
+    settings: Settings, endpoints_of: Callable[[str, Router], Endpoints], secrets: Secrets, metrics: Metrics
 ) -> dict[str, Engine]:
     """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its vLLM replicas are.
 
@@ -69,7 +72,7 @@ def check_backends(settings: Settings, environ: Mapping[str, str] = os.environ) 
 def build_engine(
     deployment: config.Deployment,
     settings: Settings,
-    endpoints_of: Callable[[str], Endpoints],
+    endpoints_of: Callable[[str, Router], Endpoints],
     secrets: Secrets,
     metrics: Metrics,
 ) -> Engine:
@@ -82,7 +85,7 @@ def build_engine(
     )
     if isinstance(engine, config.VllmEngine):
         return http(
-            endpoints_of(deployment.name),
+            endpoints_of(deployment.name, build_router(deployment, metrics)),
             model=deployment.name,
             headers={SECRET_HEADER: secrets.engine},
             ours=True,
@@ -108,6 +111,19 @@ def build_engine(
         inter_token=engine.inter_token,
         max_model_len=engine.max_model_len,
         failures=[PlannedFailure(f.when, f.action, f.after) for f in engine.failures],
+    )
+
+
+def build_router(deployment: config.Deployment, metrics: Metrics) -> Router:
+    fair = PowerOfTwo(random.Random())  # noqa: S311  # no secret: which of two replicas
+    rules: dict[str, Callable[[], Rule]] = {
+        "prefix": lambda: PrefixAffinity(fair),
+        "power-of-two": lambda: fair,
+        "round-robin": RoundRobin,
+    }
+    return Router(
+        rules[deployment.routing](),
+        on_choice=lambda choice: metrics.noted("routed", deployment.name, choice.why),
     )
 
 

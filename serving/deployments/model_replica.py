@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.deployments.adapters import Adapters, Library, NoAdapters, VllmShelf
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
 from serving.deployments.tallies import Tallies
-from serving.settings import Deployment, VllmEngine
+from serving.settings import Adapter, Deployment, VllmEngine
 
 if TYPE_CHECKING:
     from ray.serve.llm import LLMConfig
 
 _SECRET_HEADER = SECRET_HEADER.encode()
 _STOP_SECONDS = 1.0
+_ADAPTERS_AT_A_TIME = 8
+"""In one batch, and in the engine's memory. vLLM's default is one: requests for another would wait for their turn."""
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health"})
 _USAGE_PATH = "/usage/"
 
@@ -39,8 +42,9 @@ class ModelReplica:
         engine_secret: Callable[[], str],
         weights: Callable[[], Path],
         engine_args: Mapping[str, Any],
+        adapter_weights: Callable[[Adapter], Path],
     ) -> None:
-        """weights: fetches and verifies them, and says where they are on this machine."""
+        """weights, adapter_weights: fetch and verify them, and say where they are on this machine."""
         from ray.serve.llm import LLMServer
 
         class Server(LLMServer):  # type: ignore[misc]
@@ -59,9 +63,16 @@ class ModelReplica:
         self._lanes = Lanes(slots=engine_of(deployment).batch_lines)
         self._tallies = Tallies()
         self._tallies.watch(self._server.engine._engine_client.output_processor)
+        self._adapters: Library = NoAdapters()
+        if deployment.takes_adapters:
+            adapters = Adapters(deployment, VllmShelf(self._server.engine._oai_models), adapter_weights)
+            await adapters.start()
+            self._adapters = adapters
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret, self._tallies, self._lanes)
+        return EngineDoor(
+            await self._server.__serve_build_asgi_app__(), self._secret, self._tallies, self._lanes, self._adapters
+        )
 
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces the replica."""
@@ -76,13 +87,14 @@ class EngineDoor:
     One route is the door's own: /usage/REQUEST_ID tells what a request has cost.
     """
 
-    def __init__(self, app: ASGIApp, secret: str, tallies: Tallies, lanes: Lanes) -> None:
+    def __init__(self, app: ASGIApp, secret: str, tallies: Tallies, lanes: Lanes, adapters: Library) -> None:
         if not secret:
             raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app
         self._secret = secret.encode()
         self._tallies = tallies
         self._lanes = lanes
+        self._adapters = adapters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -97,7 +109,9 @@ class EngineDoor:
             if path not in _OPEN_ROUTES:
                 return await _send(send, 404)
         lane, send = self._lanes.of(scope, send)
-        async with lane:
+        async with self._adapters.used_by(scope) as loaded, lane:
+            if not loaded:
+                return await _send(send, 503)
             await self._let_it_end(asyncio.ensure_future(self._app(scope, receive, send)))
 
     async def _let_it_end(self, answer: asyncio.Future[None]) -> None:
@@ -139,6 +153,8 @@ def llm_config(deployment: Deployment, weights: Path, engine_args: Mapping[str, 
 
     engine = engine_of(deployment)
     args: dict[str, Any] = {"enable_prompt_tokens_details": True, "scheduling_policy": "priority"}
+    if deployment.takes_adapters:
+        args |= {"enable_lora": True, "max_loras": _ADAPTERS_AT_A_TIME}
     args |= {**engine_args, **engine.args}
     if engine.tensor_parallel_size > 1:
         args["tensor_parallel_size"] = engine.tensor_parallel_size

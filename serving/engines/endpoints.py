@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Protocol
 from urllib.parse import quote
 
-from serving.engines.engine import Operation
+from serving.engines.engine import EngineRequest, Operation
 
 _PATHS: dict[Operation, str] = {
     "chat": "/chat/completions",
@@ -17,24 +18,51 @@ _DEPLOYMENTS = "/openai/deployments/"
 _OPERATION = re.compile(r"(/chat/completions|/completions|/embeddings)?/*(\?.*)?$")
 
 
+class Place(Protocol):
+    """One request's place at a replica. What is told here is what later requests are placed by: `left` or `refused`
+    at the end, whatever happens; once or more.
+    """
+
+    @property
+    def url(self) -> str:
+        """Base URL of the replica, up to and including /v1 (or what an Address takes for a base)."""
+        ...
+
+    def began(self) -> None:
+        """It answers: the prompt has been read."""
+        ...
+
+    def left(self) -> None:
+        """The request is no longer there."""
+        ...
+
+    def refused(self) -> None:
+        """The replica did not take it."""
+        ...
+
+
 class Endpoints(Protocol):
     """Where the replicas of one deployment are."""
 
-    async def pick(self) -> str:
-        """Base URL of a replica, up to and including /v1 (or what an Address takes for a base). Raises
-        EngineUnavailable when there is none in time.
+    async def pick(self, request: EngineRequest | None = None, tried: Collection[str] = ()) -> Place:
+        """The place for a request, or for a question without one. tried: URLs that did not take it, to be asked again
+        only if there is no other. Raises EngineUnavailable when there is none in time.
         """
         ...
 
 
 class FixedEndpoint:
-    """One address, set in the configuration."""
+    """One address, set in the configuration, and the place for every request."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
 
-    async def pick(self) -> str:
-        return self._url
+    async def pick(self, request: EngineRequest | None = None, tried: Collection[str] = ()) -> Place:
+        return self
+
+    def began(self) -> None: ...
+    def left(self) -> None: ...
+    def refused(self) -> None: ...
 
 
 class Address(Protocol):

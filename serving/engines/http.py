@@ -15,8 +15,8 @@ from typing import NamedTuple
 import aiohttp
 
 from serving.engines.credentials import Credential, NoCredential
-from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, OpenAIAddress
-from serving.engines.engine import BATCH, BATCH_LANE, LANE_HEADER, EngineRequest, Tally
+from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, OpenAIAddress, Place
+from serving.engines.engine import ADAPTER_HEADER, BATCH, BATCH_LANE, LANE_HEADER, EngineRequest, Tally
 from serving.engines.fields import Fields
 from serving.engines.reading import NotTaken, body, events, refusal
 from serving.engines.refusals import RETRY_AFTER, EngineMisconfigured
@@ -89,6 +89,7 @@ class HttpEngine:
             self._unfinished.pop(request.request_id, None)
         finally:
             opened.response.close()
+            opened.place.left()
 
     async def _open(self, request: EngineRequest) -> _Opened:
         """The answer's first item. A replica that did not take the request is replaced, twice at most and only while
@@ -103,13 +104,13 @@ class HttpEngine:
             async with asyncio.timeout(patience):
                 headers = await self._headers_of(request)
                 for _ in range(_TRIES):
-                    base = await self._endpoints.pick()
-                    if base in tried:
+                    place = await self._endpoints.pick(request, tried)
+                    if place.url in tried:
                         await asyncio.sleep(_PAUSE)
-                    tried.add(base)
-                    self._remember(request.request_id, base)
+                    tried.add(place.url)
+                    self._remember(request.request_id, place.url)
                     with contextlib.suppress(NotTaken):
-                        return await self._ask(base, request, payload, headers)
+                        return await self._ask(place, request, payload, headers)
                     if loop.time() > last_try:
                         break
                 raise EngineUnavailable(retry_after=RETRY_AFTER)
@@ -121,7 +122,7 @@ class HttpEngine:
             raise
 
     def _payload(self, request: EngineRequest) -> bytes:
-        fields = self._fields.of(request.body) | {"model": self._model}
+        fields = self._fields.of(request.body) | {"model": request.adapter or self._model}
         if self._ours:
             fields["cache_salt"] = request.cache_salt
             if request.priority:
@@ -135,14 +136,40 @@ class HttpEngine:
         own = {"content-type": "application/json", "x-request-id": request.request_id}
         if self._ours and request.priority >= BATCH:
             own[LANE_HEADER] = BATCH_LANE
+        if self._ours and request.adapter:
+            own[ADAPTER_HEADER] = request.adapter
         if self._ours and request.traceparent:
             own["traceparent"] = request.traceparent
         return self._headers | await self._credential.headers() | own
 
-    async def _ask(self, base: str, request: EngineRequest, payload: bytes, headers: Mapping[str, str]) -> _Opened:
+    async def _ask(self, place: Place, request: EngineRequest, payload: bytes, headers: Mapping[str, str]) -> _Opened:
         """One try. Raises NotTaken, where another replica may be asked, and the ServingErrors of `answer`."""
         try:
-            response = await self._client().post(
+            response = await self._post(place.url, request, payload, headers)
+            try:
+                if response.status != 200:
+                    raise (
+                        NotTaken if response.status == 503 and self._ours else await refusal(response, ours=self._ours)
+                    )
+                blocks = self._blocks(response, request)
+                opened = _Opened(place, response, await anext(blocks), blocks)
+            except BaseException:
+                response.close()
+                raise
+        except NotTaken:
+            place.refused()
+            raise
+        except BaseException:
+            place.left()
+            raise
+        place.began()
+        return opened
+
+    async def _post(
+        self, base: str, request: EngineRequest, payload: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await self._client().post(
                 self._address.of(base, request.operation),
                 data=payload,
                 headers=headers,
@@ -156,14 +183,6 @@ class HttpEngine:
             raise NotTaken from error
         except aiohttp.ClientError as error:
             raise EngineUnavailable(retry_after=RETRY_AFTER) from error
-        try:
-            if response.status != 200:
-                raise NotTaken if response.status == 503 and self._ours else await refusal(response, ours=self._ours)
-            blocks = self._blocks(response, request)
-            return _Opened(response, await anext(blocks), blocks)
-        except BaseException:
-            response.close()
-            raise
 
     def _blocks(self, response: aiohttp.ClientResponse, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         if not request.stream:
@@ -193,7 +212,9 @@ class HttpEngine:
     async def ready(self) -> bool:
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                url = self._address.ready(await self._endpoints.pick())
+                place = await self._endpoints.pick()
+                place.left()
+                url = self._address.ready(place.url)
                 headers = self._headers | await self._credential.headers()
                 async with self._client().get(url, headers=headers, allow_redirects=False) as response:
                     return self._says_ready(response.status)
@@ -223,6 +244,7 @@ class HttpEngine:
 
 
 class _Opened(NamedTuple):
+    place: Place
     response: aiohttp.ClientResponse
     first: bytes
     rest: AsyncGenerator[bytes, None]

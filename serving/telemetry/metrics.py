@@ -32,7 +32,7 @@ Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
     "guard_decisions",
     "breaker_changes",
-    "lost_records", "reckonings", "spills", "batch_lines", "repeats_away", "spans",
+    "lost_records", "reckonings", "routed", "spills", "batch_lines", "repeats_away", "spans",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
@@ -44,6 +44,10 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "token_refusals": ("Tokens of identity providers refused, by reason.", ["reason"]),
     "unwritten_audit_records": ("Requests served although the audit log could not be written.", []),
     "spills": ("Requests that one deployment could not take and another was asked for.", ["deployment", "to"]),
+    "routed": (
+        "Requests placed at a replica, by why: known or home, of the prompt's beginning, or load.",
+        ["deployment", "why"],
+    ),
     "batch_lines": ("Lines of batches by what became of them: completed or failed.", ["result"]),
     "guard_decisions": ("What guards said of requests.", ["deployment", "guard", "stage", "decision"]),
     "breaker_changes": ("Circuit breakers of endpoints by the state that they changed to.", ["deployment", "state"]),

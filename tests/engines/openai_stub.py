@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from aiohttp import web
 
 from serving.deployments.environment import free_ports
 from serving.engines.echo import EchoEngine
+from serving.engines.endpoints import FixedEndpoint
 from serving.engines.engine import EngineRequest, Operation
 from serving.errors import ServingError
 
@@ -142,9 +143,9 @@ class Moving:
     def __init__(self, *urls: str) -> None:
         self.urls, self.asked = urls, 0
 
-    async def pick(self) -> str:
+    async def pick(self, request: EngineRequest | None = None, tried: Collection[str] = ()) -> FixedEndpoint:
         self.asked += 1
-        return self.urls[min(self.asked, len(self.urls)) - 1]
+        return FixedEndpoint(self.urls[min(self.asked, len(self.urls)) - 1])
 
 
 def nobody() -> str:
