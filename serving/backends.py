@@ -1,6 +1,6 @@
 """The assembly's part for what answers: a deployment's engine, how it signs in where it runs, what guards it.
 
-settings ─┬─ vLLM under Ray: where its replicas are ─┐
+settings ─┬─ replicas under Ray: where they are ───────┐
           ├─ an endpoint: address, credential, breaker ─┼─ Engine ── guards around it, if it has any
           └─ echo ──────────────────────────────────────┘
 """
@@ -23,6 +23,7 @@ from serving.engines.endpoints import Endpoints, addressed
 from serving.engines.engine import Engine
 from serving.engines.fields import VLLM_ONLY, Fields
 from serving.engines.http import HttpEngine
+from serving.engines.waiting import HoldLimits, NoStartTimes, StartTimes, WaitingRoom
 from serving.guards.blocklist import BadBlocklist, Blocklist, lines_of
 from serving.guards.categories import DEFAULT_THRESHOLDS, Analysis, ContentSafety, OpenAIModeration
 from serving.guards.guard import Guard
@@ -40,16 +41,21 @@ _log = logging.getLogger(__name__)
 
 
 def build_engines(
-    settings: Settings, endpoints_of: Callable[[str, Router], Endpoints], secrets: Secrets, metrics: Metrics
+    settings: Settings,
+    endpoints_of: Callable[[str, Router], Endpoints],
+    secrets: Secrets,
+    metrics: Metrics,
+    starts_of: Callable[[str], StartTimes] = lambda name: NoStartTimes(),
 ) -> dict[str, Engine]:
-    """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its vLLM replicas are.
+    """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its replicas are.
+    starts_of: what their starts took.
 
     Raises SettingsError for what only shows when it is used: a list that cannot be read, a variable that is not set.
     """
     guards = {guard.name: build_guard(guard) for guard in settings.guards}
     engines: dict[str, Engine] = {}
     for deployment in settings.deployments:
-        engine = build_engine(deployment, settings, endpoints_of, secrets, metrics)
+        engine = build_engine(deployment, settings, endpoints_of, secrets, metrics, starts_of)
         if deployment.guards:
             engine = GuardedEngine(
                 engine,
@@ -75,6 +81,7 @@ def build_engine(
     endpoints_of: Callable[[str, Router], Endpoints],
     secrets: Secrets,
     metrics: Metrics,
+    starts_of: Callable[[str], StartTimes],
 ) -> Engine:
     engine = deployment.engine
     http = functools.partial(
@@ -83,13 +90,20 @@ def build_engine(
         idle_timeout=settings.server.idle_timeout,
         answer_timeout=settings.server.answer_timeout,
     )
-    if isinstance(engine, config.VllmEngine):
+    if deployment in settings.replicated:
         return http(
             endpoints_of(deployment.name, build_router(deployment, metrics)),
             model=deployment.name,
             headers={SECRET_HEADER: secrets.engine},
             ours=True,
             ready_path="/health",
+            room=WaitingRoom(
+                HoldLimits(**deployment.hold.model_dump()),
+                starts=starts_of(deployment.name),
+                on_count=functools.partial(metrics.holds, deployment.name),
+                on_end=functools.partial(metrics.held, deployment.name),
+            ),
+            on_retry=functools.partial(metrics.noted, "replica_retries", deployment.name),
         )
     if isinstance(engine, config.HttpEngine):
         model = engine.model or deployment.name
@@ -106,10 +120,17 @@ def build_engine(
             **engine.breaker.model_dump(),
             on_change=functools.partial(metrics.noted, "breaker_changes", deployment.name),
         )
+    assert isinstance(engine, config.EchoEngine)
+    return echo_engine(engine)
+
+
+def echo_engine(engine: config.EchoEngine) -> EchoEngine:
     return EchoEngine(
         first_token=engine.first_token,
         inter_token=engine.inter_token,
         max_model_len=engine.max_model_len,
+        slots=engine.slots,
+        prefill_rate=engine.prefill_rate,
         failures=[PlannedFailure(f.when, f.action, f.after) for f in engine.failures],
     )
 

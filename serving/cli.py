@@ -71,14 +71,35 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; overrides server.port.", min=1, max=65535)] = None,
 ) -> None:
     """Start everything on this machine and stay in the foreground; Ctrl-C stops it all."""
+    from serving.app import load_settings
     from serving.commands import serve as command
 
-    settings = load(config)
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+
+    def read() -> Settings:
+        settings = load_settings(config)
+        return settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+
     try:
-        command.serve(settings)
+        command.serve(read)
     except (command.CannotStart, SettingsError) as error:
+        fail(str(error))
+
+
+@cli.command()
+def reload(
+    config: Config = DEFAULT_CONFIG,
+    restart: Annotated[
+        list[str] | None, typer.Option(help="A deployment, or 'gateway', to replace although nothing differs.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.", min=1)] = 1800.0,
+) -> None:
+    """Have the server on this machine read its configuration again: what differs is replaced, and no answer is cut."""
+    from serving.commands import reload as command
+
+    try:
+        typer.echo(command.reload(load(config).server.state_dir, restart or (), timeout=timeout))
+    except command.CannotReload as error:
         fail(str(error))
 
 
@@ -140,6 +161,42 @@ def top(
 
 
 @cli.command()
+def profile(
+    context: typer.Context,
+    deployment: Annotated[str, typer.Argument(help="One that runs, best with a single replica.")],
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    most: Annotated[int, typer.Option(help="Streams at a time, at most.", min=1)] = 256,
+    seconds: Annotated[float, typer.Option(help="Of each number of streams.", min=1.0)] = 6.0,
+    out: Annotated[Path | None, typer.Option(help="Default: where the configuration looks for it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Measure what one replica of a deployment can do, for its scaling: a minute or two of real requests."""
+    from serving.commands import profile as command
+    from serving.commands import running
+    from serving.fleets import profile_file
+
+    try:
+        settings = read_settings(_config_of(context))
+        known = {one.name: one for one in settings.deployments}
+        if deployment not in known:
+            fail(f"the configuration has no deployment '{deployment}'; it has {', '.join(known)}")
+        command.profile(
+            deployment,
+            url=url,
+            key=key or kept_key(url, "demo.key") or fail("no key: pass --key or set CLINSERVE_API_KEY"),
+            ttft=known[deployment].slo.ttft_p95 or 2.0,
+            tpot=known[deployment].slo.tpot_p95 or 0.1,
+            most=most,
+            seconds=seconds,
+            file=out or profile_file(settings, known[deployment]),
+            as_json=as_json,
+        )
+    except (SettingsError, CannotAsk, running.CannotReach) as error:
+        fail(str(error))
+
+
+@cli.command()
 def doctor(
     config: Config = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
@@ -157,7 +214,9 @@ def config_check(
     """Read a configuration and say every mistake in it."""
     settings = load(config)
     for deployment in settings.deployments:
-        facts = (deployment.engine.kind, deployment.model.source, f"replicas {deployment.replicas}")
+        scaling = deployment.scaling
+        count = f"{scaling.min} to {scaling.max}" if scaling else deployment.replicas
+        facts = (deployment.engine.kind, deployment.model.source, f"replicas {count}")
         typer.echo(f"{deployment.name}: {', '.join(filter(None, facts))}")
     typer.echo(f"{config}: valid")
 

@@ -12,6 +12,7 @@ from serving.commands.running import Reading, Remote
 from serving.commands.times import shown
 
 NOT_READY = 2
+_CHANGES = 5
 
 
 def status(url: str, key: str | None, *, as_json: bool) -> int:
@@ -35,7 +36,20 @@ def replicas_of(deployment: dict[str, Any]) -> str:
 
 
 def state_of(deployment: dict[str, Any]) -> str:
+    """asleep: no replica, and a request would wake one."""
+    counts = deployment.get("replicas")
+    if counts is not None and not counts["running"]:
+        return "starting" if counts["starting"] else "asleep" if deployment.get("ready") else "away"
     return {True: "ready", False: "away", None: "?"}[deployment.get("ready")]
+
+
+def start_of(deployment: dict[str, Any]) -> str:
+    """What its last start took, and on what: 68.1 s: node 3.2, weights 12.0, engine 45.4, warm-up 7.5."""
+    start = deployment.get("last_start")
+    if start is None:
+        return ""
+    phases = ", ".join(f"{name.replace('_', '-')} {seconds:.1f}" for name, seconds in start["phases"].items())
+    return f"{start['seconds']:.1f} s: {phases}"
 
 
 def _print(url: str, reading: Reading) -> None:
@@ -52,8 +66,28 @@ def _print(url: str, reading: Reading) -> None:
     if rows:
         columns = ("deployment", "state", "replicas", "in flight", "weights")
         print_table(columns, rows, whole=columns, right=("replicas", "in flight"))
+    for deployment in reading.deployments:
+        if scaling := deployment.get("scaling"):
+            typer.echo("\n" + "\n".join(_scaling_lines(deployment["name"], scaling)))
+        if took := start_of(deployment):
+            typer.echo(f"Last start of {deployment['name']}, {shown(_ended(deployment))}: {took}")
     if known is None:
         typer.echo("With a key (--key, CLINSERVE_API_KEY) there is more: states, replicas, versions.")
+
+
+def _scaling_lines(name: str, scaling: dict[str, Any]) -> list[str]:
+    """What is, and the last changes with their reasons."""
+    goal = ", misses its goal" if scaling["goal_missed"] else ""
+    what = f"{name} scales: {scaling['target']} of {scaling['min']} to {scaling['max']}{goal}"
+    changes = [
+        f"  {shown(datetime.fromisoformat(c['at']))}  {c['before']} to {c['after']}  {c['reason']}: {c['detail']}"
+        for c in scaling["changes"][:_CHANGES]
+    ]
+    return [f"{what}; {scaling['reason']}: {scaling['detail']}", *changes]
+
+
+def _ended(deployment: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(deployment["last_start"]["at"])
 
 
 def _public(url: str, reading: Reading) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.deployments.adapters import Adapters, Library, NoAdapters, VllmShelf
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
-from serving.deployments.tallies import Tallies
+from serving.deployments.starts import Stopwatch, asked_at, keep
+from serving.deployments.tallies import Costs, Tallies
+from serving.deployments.vllm_signals import VllmSignals
 from serving.settings import Adapter, Deployment, VllmEngine
 
 if TYPE_CHECKING:
@@ -27,6 +30,11 @@ _ADAPTERS_AT_A_TIME = 8
 """In one batch, and in the engine's memory. vLLM's default is one: requests for another would wait for their turn."""
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health"})
 _USAGE_PATH = "/usage/"
+_WORDS = "The patient was seen in clinic and reports no new symptoms."
+
+
+class WarmUpFailed(Exception):
+    """An engine that does not answer. Serve starts the replica again, and gives up in the end."""
 
 
 class ModelReplica:
@@ -47,6 +55,9 @@ class ModelReplica:
         """weights, adapter_weights: fetch and verify them, and say where they are on this machine."""
         from ray.serve.llm import LLMServer
 
+        watch = Stopwatch(await asyncio.to_thread(asked_at))
+        watch.passed("node")
+
         class Server(LLMServer):  # type: ignore[misc]
             async def _start_engine(self) -> None:
                 # Ray's own also starts an actor that reports the model to Ray's makers. A hospital's does not.
@@ -56,6 +67,7 @@ class ModelReplica:
             os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
         self._secret = await asyncio.to_thread(engine_secret)
         config = llm_config(deployment, await asyncio.to_thread(weights), engine_args)
+        watch.passed("weights")
         # Off: Ray's own download of the weights, which knows neither digests nor revisions.
         config.get_or_create_callback().ctx.run_init_node = False
         self._server = Server.sync_init(config)
@@ -63,20 +75,41 @@ class ModelReplica:
         self._lanes = Lanes(slots=engine_of(deployment).batch_lines)
         self._tallies = Tallies()
         self._tallies.watch(self._server.engine._engine_client.output_processor)
+        self._signals = VllmSignals(self._server.engine._engine_client)
+        self._app = await self._server.__serve_build_asgi_app__()
+        watch.passed("engine")
         self._adapters: Library = NoAdapters()
         if deployment.takes_adapters:
             adapters = Adapters(deployment, VllmShelf(self._server.engine._oai_models), adapter_weights)
             await adapters.start()
             self._adapters = adapters
+        await warm_up(self._app, deployment)
+        watch.passed("warm_up")
+        await asyncio.to_thread(keep, deployment.name, watch.start())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return EngineDoor(
-            await self._server.__serve_build_asgi_app__(), self._secret, self._tallies, self._lanes, self._adapters
-        )
+        return EngineDoor(self._app, self._secret, self._tallies, self._lanes, self._adapters)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve once a second where the deployment scales."""
+        return self._signals.read().to_numbers()
 
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces the replica."""
         await self._server.check_health()
+
+
+async def warm_up(app: ASGIApp, deployment: Deployment) -> None:
+    """One short answer, before Serve counts the replica as running: what a first request pays (kernels, caches, a
+    tokenizer) is paid, and a replica that cannot answer takes none. Raises WarmUpFailed.
+    """
+    pooling = engine_of(deployment).args.get("runner") == "pooling"
+    path, words = ("/v1/embeddings", {"input": _WORDS}) if pooling else ("/v1/completions", {"prompt": _WORDS})
+    body = {"model": deployment.name, **words} | ({} if pooling else {"max_tokens": 4})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://warm-up") as client:
+        answer = await client.post(path, json=body, timeout=None)
+    if answer.status_code != 200:
+        raise WarmUpFailed(f"the engine of '{deployment.name}' is up and answers {answer.status_code}")
 
 
 class EngineDoor:
@@ -87,7 +120,7 @@ class EngineDoor:
     One route is the door's own: /usage/REQUEST_ID tells what a request has cost.
     """
 
-    def __init__(self, app: ASGIApp, secret: str, tallies: Tallies, lanes: Lanes, adapters: Library) -> None:
+    def __init__(self, app: ASGIApp, secret: str, tallies: Costs, lanes: Lanes, adapters: Library) -> None:
         if not secret:
             raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app

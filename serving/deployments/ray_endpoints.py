@@ -20,7 +20,7 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 
 from serving.deployments.naming import ENGINE_PREFIX, app_name_of
-from serving.engines.endpoints import FixedEndpoint, Place
+from serving.engines.endpoints import FixedEndpoint, NoReplica, Place
 from serving.engines.engine import EngineRequest
 from serving.errors import EngineUnavailable
 from serving.routing.router import Router
@@ -31,9 +31,12 @@ _RETRY_AFTER = 2.0
 
 
 class RayEndpoints:
-    """Endpoints of one deployment. host: the address Serve listens on; port: the proxy's."""
+    """Endpoints of one deployment. host: the address Serve listens on; port: the proxy's. sleeps: it may have no
+    replica for a while.
+    """
 
-    def __init__(self, deployment: str, router: Router, *, host: str, port: int) -> None:
+    def __init__(self, deployment: str, router: Router, *, host: str, port: int, sleeps: bool = False) -> None:
+        self.sleeps = sleeps
         self._app = app_name_of(deployment)
         self._path = f"{ENGINE_PREFIX}{deployment}/v1"
         self._host = host
@@ -41,20 +44,31 @@ class RayEndpoints:
         self._router = router
         self._handle: Any = None
 
-    async def pick(self, request: EngineRequest | None = None, tried: Collection[str] = ()) -> Place:
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> Place:
         try:
             async with asyncio.timeout(_PICK_SECONDS):
                 handle = await self._resolved()
                 while not (replicas := _running(handle)):  # noqa: ASYNC110  # Serve has no event to wait for
                     await asyncio.sleep(_POLL_SECONDS)
         except (TimeoutError, RayServeException) as error:
-            raise EngineUnavailable(retry_after=_RETRY_AFTER) from error
+            raise NoReplica(retry_after=_RETRY_AFTER) from error
         reachable = {name: self._url(*endpoint) for name, endpoint in replicas.items() if endpoint is not None}
-        return self._router.seat(request, reachable, tried) if reachable else self._proxy
+        return self._router.seat(request, reachable, avoid) if reachable else self._proxy
 
     def _url(self, host: str, port: int) -> str:
         # Serve listens on the host it was given; on loopback the node's own address leads nowhere.
         return f"http://{host if self._host == '0.0.0.0' else self._host}:{port}{self._path}"
+
+    async def wake(self) -> None:
+        """Waiting for a replica with a place is what Serve counts as a queued request: a policy is told of it at once
+        when there is no replica, and the count is right over all gateways and when one of them dies.
+        """
+        try:
+            handle = await self._resolved()
+            async with handle.choose_replica():
+                pass
+        except RayServeException as error:
+            raise EngineUnavailable(retry_after=_RETRY_AFTER) from error
 
     async def _resolved(self) -> Any:
         # Kept: every new handle opens a long poll to the controller.

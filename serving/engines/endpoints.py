@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from serving.engines.engine import EngineRequest, Operation
+from serving.errors import EngineUnavailable
 
 _PATHS: dict[Operation, str] = {
     "chat": "/chat/completions",
@@ -19,9 +20,7 @@ _OPERATION = re.compile(r"(/chat/completions|/completions|/embeddings)?/*(\?.*)?
 
 
 class Place(Protocol):
-    """One request's place at a replica. What is told here is what later requests are placed by: `left` or `refused`
-    at the end, whatever happens; once or more.
-    """
+    """One request's place at a replica. Later requests are placed by what is told here."""
 
     @property
     def url(self) -> str:
@@ -32,37 +31,54 @@ class Place(Protocol):
         """It answers: the prompt has been read."""
         ...
 
-    def left(self) -> None:
-        """The request is no longer there."""
+    def broke(self) -> None:
+        """The replica was not reached, or dropped the connection before it answered."""
         ...
 
-    def refused(self) -> None:
-        """The replica did not take it."""
+    def left(self) -> None:
+        """The request is no longer there: told in the end, whatever happens, once or more."""
         ...
+
+
+class NoReplica(EngineUnavailable):
+    """None runs now: one that starts may be waited for."""
 
 
 class Endpoints(Protocol):
     """Where the replicas of one deployment are."""
 
-    async def pick(self, request: EngineRequest | None = None, tried: Collection[str] = ()) -> Place:
-        """The place for a request, or for a question without one. tried: URLs that did not take it, to be asked again
-        only if there is no other. Raises EngineUnavailable when there is none in time.
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> Place:
+        """The place for a request, or for a question without one. avoid: URLs of those that have just failed; one of
+        them only where there is no other. Raises NoReplica, EngineUnavailable.
         """
+        ...
+
+    async def wake(self) -> None:
+        """Ask for a replica, for as long as this is awaited, and return when one runs. Raises EngineUnavailable."""
+        ...
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether it is meant to have no replica at times: a request then wakes it, so it is ready all the same."""
         ...
 
 
 class FixedEndpoint:
     """One address, set in the configuration, and the place for every request."""
 
+    sleeps = False
+
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
-    async def pick(self, request: EngineRequest | None = None, tried: Collection[str] = ()) -> Place:
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> Place:
         return self
 
     def began(self) -> None: ...
+    def broke(self) -> None: ...
     def left(self) -> None: ...
-    def refused(self) -> None: ...
+
+    async def wake(self) -> None: ...
 
 
 class Address(Protocol):

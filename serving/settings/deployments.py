@@ -10,7 +10,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from serving.settings.engines import Engine
-from serving.settings.values import Bytes, Section
+from serving.settings.scaling import Scaling, Slo
+from serving.settings.values import Bytes, Seconds, Section
 from serving.weights import source as weights
 
 DEPLOYMENT_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
@@ -104,6 +105,22 @@ class Limits(Section):
     )
 
 
+class Hold(Section):
+    """What becomes of a request while no replica runs: the deployment sleeps, or starts, or its last one has died."""
+
+    requests: int = Field(
+        64, ge=0, description="Held in one gateway replica while no replica runs; the next gets 503 and Retry-After."
+    )
+    seconds: Seconds = Field(
+        60.0,
+        gt=0,
+        description="How long each is held, then 503 and what the start still takes. Less than proxies in front wait.",
+    )
+    lines_every: Seconds = Field(
+        900.0, description="So often lines of batches may wake a deployment that sleeps; they gather meanwhile."
+    )
+
+
 class Price(Section):
     """What a million tokens cost, in a currency of yours; for the usage ledger."""
 
@@ -118,7 +135,9 @@ class Deployment(Section):
     name: str = Field(description="What clients write in `model`: lower-case letters, digits, '.', '_', '-'.")
     model: Model = Model()
     engine: Engine
-    replicas: int = Field(1, ge=1, description="Engine replicas.")
+    replicas: int = Field(1, ge=1, description="Engine replicas, where their number is fixed.")
+    slo: Slo = Slo()
+    scaling: Scaling | None = Field(None, description="Default: a fixed number of replicas.")
     routing: Literal["prefix", "power-of-two", "round-robin"] = Field(
         "prefix",
         description="Which replica gets a request: `prefix`, one whose KV cache holds its beginning, or the others.",
@@ -130,6 +149,12 @@ class Deployment(Section):
         "Relative: beside the configuration file.",
     )
     limits: Limits = Limits()
+    hold: Hold = Hold()
+    upgrade: Literal["surge", "in_place"] = Field(
+        "surge",
+        description="`surge`: new replicas start before old ones stop, which takes room for some more at a time. "
+        "`in_place`: old ones stop first; with one replica, requests are held meanwhile.",
+    )
     spill_to: str | None = Field(
         None, description="Deployment that takes requests which this one cannot: it is full, away or broken."
     )
@@ -154,6 +179,26 @@ class Deployment(Section):
     @property
     def takes_adapters(self) -> bool:
         return bool(self.adapters or self.adapters_file)
+
+    @model_validator(mode="after")
+    def _replicas_are_fixed_or_scale(self) -> Self:
+        if self.scaling is not None and "replicas" in self.model_fields_set and self.replicas != 1:
+            raise ValueError("replicas and scaling: choose one; scaling has min and max")
+        if self.scaling is not None and self.engine.kind == "http":
+            raise ValueError("scaling: an endpoint elsewhere has replicas of its own")
+        return self
+
+    @property
+    def most_replicas(self) -> int:
+        return self.scaling.max if self.scaling else self.replicas
+
+    @property
+    def has_replicas(self) -> bool:
+        """Under Ray it runs in replicas of its own, beside the gateway's."""
+        if self.engine.kind != "echo":
+            return self.engine.kind == "vllm"
+        several = self.replicas > 1 or self.scaling is not None
+        return several if self.engine.place is None else self.engine.place == "replicas"
 
     @model_validator(mode="after")
     def _name_is_safe_in_urls_and_labels(self) -> Self:

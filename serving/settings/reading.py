@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from serving.settings.deployments import Adapter, Adapters, Deployment, Pinned
 from serving.settings.guards import BlocklistGuard
+from serving.settings.scaling import Scaling
 from serving.settings.tree import KINDS, Settings, sections_in
 from serving.settings.values import SettingsError
 
@@ -82,10 +83,16 @@ def _located(deployment: Deployment, base: Path, origin: str) -> Deployment:
             "model": _at_home(deployment.model, base, origin),
             "adapters": tuple(_at_home(adapter, base, origin) for adapter in deployment.adapters),
             "adapters_file": file and (base / file).absolute(),  # not resolved: Kubernetes swaps a link
+            "scaling": deployment.scaling and _profiled(deployment.scaling, base),
         }
     )
     adapters_of(located)
     return located
+
+
+def _profiled(scaling: Scaling, base: Path) -> Scaling:
+    """Its profile, relative to the configuration's folder, becomes absolute."""
+    return scaling.model_copy(update={"profile": scaling.profile and (base / scaling.profile).resolve()})
 
 
 def _beside(guard: BlocklistGuard, base: Path) -> BlocklistGuard:

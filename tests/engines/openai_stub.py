@@ -140,10 +140,14 @@ def dropping() -> Script:
 class Moving:
     """Endpoints that name one address after the other, as when a replica has just gone."""
 
+    sleeps = False
+
     def __init__(self, *urls: str) -> None:
         self.urls, self.asked = urls, 0
 
-    async def pick(self, request: EngineRequest | None = None, tried: Collection[str] = ()) -> FixedEndpoint:
+    async def wake(self) -> None: ...
+
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> FixedEndpoint:
         self.asked += 1
         return FixedEndpoint(self.urls[min(self.asked, len(self.urls)) - 1])
 

@@ -14,7 +14,8 @@ async def test_the_list_has_every_deployment_with_its_notice(site: OpenSite) -> 
     assert (response.status_code, response.json()["object"]) == (200, "list")
     assert card.pop("created") > 1_600_000_000
     assert card == {
-        "id": "echo", "object": "model", "owned_by": "clinserve", "parent": None, "description": "Not for clinical use.",
+        "id": "echo", "object": "model", "owned_by": "clinserve", "parent": None,
+        "description": "Not for clinical use.",
     }  # fmt: skip
 
 

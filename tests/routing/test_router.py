@@ -65,25 +65,29 @@ def test_interactive_requests_do_not_see_lines_of_batches_but_lines_see_all() ->
     assert names([of.seat(a_chat(priority=BATCH), TWO) for _ in range(4)]) == ["b"] * 4
 
 
-def test_a_replica_that_has_refused_is_left_alone_for_a_while() -> None:
+def test_a_replica_that_was_not_reached_is_left_alone_for_a_while() -> None:
     """With nothing to do it would be everybody's choice."""
     clock = Clock()
     of = router(clock=clock)
-    of.seat(a_chat(), {"a": TWO["a"]}).refused()
+    seat = of.seat(a_chat(), {"a": TWO["a"]})
+    seat.broke()
+    seat.left()
     assert names([of.seat(a_chat(), TWO) for _ in range(4)]) == ["b"] * 4
     clock.now = 3.1
     assert of.seat(a_chat(), TWO).url == TWO["a"]
 
 
-def test_the_only_replica_is_asked_although_it_has_refused() -> None:
+def test_the_only_replica_is_asked_although_it_was_not_reached() -> None:
     of = router()
-    of.seat(a_chat(), {"a": TWO["a"]}).refused()
-    assert of.seat(a_chat(), {"a": TWO["a"]}, tried=[TWO["a"]]).url == TWO["a"]
+    seat = of.seat(a_chat(), {"a": TWO["a"]})
+    seat.broke()
+    seat.left()
+    assert of.seat(a_chat(), {"a": TWO["a"]}, avoid=[TWO["a"]]).url == TWO["a"]
 
 
 def test_a_replica_that_did_not_take_this_request_is_not_asked_again() -> None:
     of = router()
-    assert {of.seat(a_chat(), TWO, tried=[TWO["a"]]).url for _ in range(5)} == {TWO["b"]}
+    assert {of.seat(a_chat(), TWO, avoid=[TWO["a"]]).url for _ in range(5)} == {TWO["b"]}
 
 
 def test_every_choice_is_told_with_its_reason() -> None:
