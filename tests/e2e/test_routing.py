@@ -119,4 +119,4 @@ def test_usage_and_metrics_tell_the_deployment_and_the_adapter(two: Product, cli
     asked(client, RADIOLOGY)
     page = httpx.get(f"{two.url}/metrics").text
     assert 'clinserve_routed_total{deployment="clinical-demo",why="known"}' in page
-    assert 'adapter="radiology"' in page
+    assert 'clinserve_adapter_tokens_total{adapter="radiology",deployment="clinical-demo",type="completion"}' in page

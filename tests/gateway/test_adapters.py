@@ -55,6 +55,8 @@ async def test_a_request_names_one_as_it_names_a_deployment(site: OpenSite, path
     assert response.headers["x-ms-deployment-name"] == RADIOLOGY
     (line,) = here.log()
     assert (line["deployment"], line["adapter"]) == ("echo", "radiology")
+    told = 'clinserve_adapter_requests_total{adapter="radiology",deployment="echo",result="ok"} 1.0'
+    assert told in (await here.client().get("/metrics")).text
 
 
 async def test_the_engine_is_asked_for_the_weights_that_are_listed(site: OpenSite) -> None:
