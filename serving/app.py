@@ -293,7 +293,8 @@ def gateway_application(settings: Settings, token: str = "") -> Application:
         graceful_shutdown_timeout_s=settings.server.drain_timeout + BOOKS_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
         max_surge_percent=100,  # new ones first: there is always one that answers
-        **_WATCHED,
+        **_WATCHED
+        | {"health_check_timeout_s": 10},  # HAProxy passes over one that hangs before that; and it has streams
         ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
     )
     start_seconds = {d.name: profile_of(settings, d).start_seconds for d in settings.replicated}
@@ -332,12 +333,13 @@ def engine_application(settings: Settings, deployment: config.Deployment, token:
         **number_of(settings, deployment),
         **_placement(deployment, env),
     )
-    replica = versioned(replica, token, _model_of(deployment), args, env)
+    replica = versioned(replica, token, _model_of(deployment), args, env, settings.server.idle_timeout)
     return replica.bind(
         deployment,
         functools.partial(_engine_secret, settings),
         functools.partial(weights.ready, settings, deployment),
         args,
+        settings.server.idle_timeout,
         functools.partial(weights.adapter_ready, settings, deployment),
     )
 
