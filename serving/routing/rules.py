@@ -71,11 +71,12 @@ class PrefixAffinity:
         if not prefix.blocks:
             return self._otherwise.choose(prefix, replicas, load)
         known = self._known.of(prefix.blocks, replicas)
-        home = home_of(prefix.home, replicas)
+        distances = distances_of(prefix.home, replicas)
+        home = min(replicas, key=distances.__getitem__)
         held = known | {home: max(known.get(home, 0), int(prefix.size * _HOME))}
 
         def cost(replica: str) -> tuple[int, bytes]:
-            return load.get(replica, 0) + prefix.size - held.get(replica, 0), _distance(prefix.home, replica)
+            return load.get(replica, 0) + prefix.size - held.get(replica, 0), distances[replica]
 
         replica = min(replicas, key=cost)
         self._known.learn(prefix.blocks, replica)
@@ -83,12 +84,8 @@ class PrefixAffinity:
         return Choice(replica, prefix.size - known.get(replica, 0), why)
 
 
-def home_of(name: bytes, replicas: Sequence[str]) -> str:
-    """The replica that all gateways take for the home of this beginning, without talking (rendezvous hashing). When a
-    replica comes or goes, only the beginnings move that it gets or had.
+def distances_of(beginning: bytes, replicas: Sequence[str]) -> dict[str, bytes]:
+    """How far each replica is from this beginning; all gateways take the nearest for its home, without talking
+    (rendezvous hashing). When a replica comes or goes, only the beginnings move that it gets or had.
     """
-    return min(replicas, key=lambda replica: _distance(name, replica))
-
-
-def _distance(name: bytes, replica: str) -> bytes:
-    return hashlib.blake2b(name + replica.encode(), digest_size=8).digest()
+    return {name: hashlib.blake2b(beginning + name.encode(), digest_size=8).digest() for name in replicas}

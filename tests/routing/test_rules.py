@@ -10,9 +10,14 @@ import pytest
 
 from serving.routing.known import Known
 from serving.routing.prefix import BLOCK, Prefix
-from serving.routing.rules import PowerOfTwo, PrefixAffinity, RoundRobin, Rule, home_of
+from serving.routing.rules import PowerOfTwo, PrefixAffinity, RoundRobin, Rule, distances_of
 
 REPLICAS = [f"replica-{number}" for number in range(5)]
+
+
+def home_of(beginning: bytes, replicas: Sequence[str]) -> str:
+    distances = distances_of(beginning, replicas)
+    return min(distances, key=distances.__getitem__)
 
 
 def affinity(seed: int = 1) -> PrefixAffinity:
