@@ -23,6 +23,8 @@ from starlette.types import ASGIApp
 from serving import settings as config
 from serving.backends import build_engines, check_backends, echo_engine
 from serving.deployments import engine_args, weights
+from serving.deployments.following import Following, Listed
+from serving.engines.adapters import Adapter
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
 from serving.engines.waiting import NoStartTimes, StartTimes
@@ -44,6 +46,7 @@ from serving.gateway.settlement import Settlements
 from serving.governance import build_governance, build_keyring, build_repeats, load_secrets, open_office
 from serving.jobs import build_jobs
 from serving.keeping import build_keeping
+from serving.routing.router import Router
 from serving.sealing import Sealer
 from serving.settings import Settings
 from serving.telemetry.bounded import FirstCome
@@ -88,15 +91,15 @@ def load_settings(path: Path) -> Settings:
 
 def build_parts(
     settings: Settings,
-    endpoints_of: Callable[[str], Endpoints],
+    endpoints_of: Callable[[str, Router], Endpoints],
     revisions: Mapping[str, str] | None = None,
     fleet: Fleet | None = None,
     starts_of: Callable[[str], StartTimes] = lambda name: NoStartTimes(),
 ) -> Parts:
     """Everything that the gateway works with.
 
-    endpoints_of: where the replicas of a deployment are. revisions: of the models, by deployment; worked out here
-    unless given. fleet: what counts these replicas. starts_of: what their starts took.
+    endpoints_of: where the replicas of a deployment are, chosen by a router. revisions: of the models, by deployment;
+    worked out here unless given. fleet: what counts these replicas. starts_of: what their starts took.
     """
     secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
@@ -119,6 +122,7 @@ def build_parts(
         )
         for d in settings.deployments
     ]
+    catalog = Catalog(deployments, created=int(time.time()))
     audit = governance.audit
     jobs = build_jobs(settings, secrets, governance.database, audit, metrics)
     repeats = build_repeats(settings, secrets, metrics)
@@ -133,7 +137,7 @@ def build_parts(
     fleet = fleet or NoFleet()
     return Parts(
         dialects=dialects(settings.server.region),
-        catalog=Catalog(deployments, created=int(time.time())),
+        catalog=catalog,
         fleet=fleet,
         keyring=governance.keyring,
         check_standing=governance.standing.check,
@@ -176,12 +180,24 @@ def build_parts(
             repeats,
             backlog,
             Pulse(metrics),
+            *(followed_by(catalog, d) for d in settings.deployments if d.takes_adapters),
             FleetWatch(fleet, metrics),
             jobs.contents,
             settlements,
             keeping.unattended,
         ),
     )
+
+
+def followed_by(catalog: Catalog, deployment: config.Deployment) -> Following:
+    """What has told the catalog of a deployment's adapters, and will when their file changes."""
+
+    def adapt(listed: Listed) -> None:
+        catalog.adapt(deployment.name, [Adapter(deployment.name, a.name, a.digest, a.notice) for a in listed])
+
+    following = Following(deployment, adapt)
+    following.begin()
+    return following
 
 
 def revisions_of(settings: Settings) -> dict[str, str]:
@@ -228,7 +244,7 @@ def metrics_dir(settings: Settings) -> Path:
 def process_app(settings: Settings) -> ASGIApp:
     """The gateway for one process, without Ray: echo and http engines."""
 
-    def none(deployment: str) -> Endpoints:
+    def none(deployment: str, router: Router) -> Endpoints:
         raise LookupError(deployment)  # settings refuse vLLM in this runtime
 
     return UntilClientLeaves(RequestId(create_app(build_parts(settings, none))))
@@ -244,8 +260,9 @@ def _gateway_app(settings: Settings, revisions: Mapping[str, str], start_seconds
     from serving.deployments.ray_fleet import RayFleet
     from serving.deployments.starts import Starts
 
-    def endpoints_of(name: str) -> Endpoints:
-        return RayEndpoints(name, host=settings.server.host, port=settings.server.port, sleeps=name in sleepers)
+    def endpoints_of(name: str, router: Router) -> Endpoints:
+        server = settings.server
+        return RayEndpoints(name, router, host=server.host, port=server.port, sleeps=name in sleepers)
 
     def starts_of(name: str) -> StartTimes:
         return Starts(name, expected=start_seconds[name])
@@ -324,6 +341,7 @@ def engine_application(settings: Settings, deployment: config.Deployment, token:
         functools.partial(weights.ready, settings, deployment),
         args,
         settings.server.idle_timeout,
+        functools.partial(weights.adapter_ready, settings, deployment),
     )
 
 

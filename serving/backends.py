@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import random
 from collections.abc import Callable, Mapping
 
 from serving import settings as config
@@ -30,6 +31,8 @@ from serving.guards.guarded import GuardedEngine
 from serving.guards.identifiers import IDENTIFIERS
 from serving.guards.moderation import ModerationGuard
 from serving.guards.pii import PiiGuard
+from serving.routing.router import Router
+from serving.routing.rules import PowerOfTwo, PrefixAffinity, RoundRobin, Rule
 from serving.secrets import Secrets
 from serving.settings import Settings, SettingsError
 from serving.telemetry.metrics import Metrics
@@ -39,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 def build_engines(
     settings: Settings,
-    endpoints_of: Callable[[str], Endpoints],
+    endpoints_of: Callable[[str, Router], Endpoints],
     secrets: Secrets,
     metrics: Metrics,
     starts_of: Callable[[str], StartTimes] = lambda name: NoStartTimes(),
@@ -75,7 +78,7 @@ def check_backends(settings: Settings, environ: Mapping[str, str] = os.environ) 
 def build_engine(
     deployment: config.Deployment,
     settings: Settings,
-    endpoints_of: Callable[[str], Endpoints],
+    endpoints_of: Callable[[str, Router], Endpoints],
     secrets: Secrets,
     metrics: Metrics,
     starts_of: Callable[[str], StartTimes],
@@ -89,7 +92,7 @@ def build_engine(
     )
     if deployment in settings.replicated:
         return http(
-            endpoints_of(deployment.name),
+            endpoints_of(deployment.name, build_router(deployment, metrics)),
             model=deployment.name,
             headers={SECRET_HEADER: secrets.engine},
             ours=True,
@@ -129,6 +132,19 @@ def echo_engine(engine: config.EchoEngine) -> EchoEngine:
         slots=engine.slots,
         prefill_rate=engine.prefill_rate,
         failures=[PlannedFailure(f.when, f.action, f.after) for f in engine.failures],
+    )
+
+
+def build_router(deployment: config.Deployment, metrics: Metrics) -> Router:
+    fair = PowerOfTwo(random.Random())  # noqa: S311  # no secret: which of two replicas
+    rules: dict[str, Callable[[], Rule]] = {
+        "prefix": lambda: PrefixAffinity(fair),
+        "power-of-two": lambda: fair,
+        "round-robin": RoundRobin,
+    }
+    return Router(
+        rules[deployment.routing](),
+        on_choice=lambda choice: metrics.noted("routed", deployment.name, choice.why),
     )
 
 

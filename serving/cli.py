@@ -52,15 +52,20 @@ Config = Annotated[
 ]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @cli.callback()
 def root(
     context: typer.Context,
     config: Config = DEFAULT_CONFIG,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_say_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
     context.obj = lambda: _office(config)
     context.default_map = {verb: {"config": config} for verb in ("serve", "doctor")}  # they take it after the verb too
 

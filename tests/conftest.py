@@ -20,6 +20,7 @@ from serving.gateway.app import create_app
 from serving.gateway.catalog import Catalog
 from serving.gateway.fleet import Fleet
 from serving.gateway.middleware import RequestId, UntilClientLeaves
+from serving.routing.router import Router
 from serving.tenants.limits import PolicyBook
 from tests import azurite as emulator
 from tests.azurite import Azurite
@@ -91,7 +92,9 @@ def site_of(settings: config.Settings, key: str, *, engine: Engine | None = None
             part.refresh()  # as the lifespan does, which most tests do without
     if engine is not None:
         (deployment,) = parts.catalog
-        parts = replace(parts, catalog=Catalog([replace(deployment, engine=engine)], created=parts.catalog.created))
+        catalog = Catalog([replace(deployment, engine=engine)], created=parts.catalog.created)
+        assembly.followed_by(catalog, settings.deployments[0])
+        parts = replace(parts, catalog=catalog)
     return Site(UntilClientLeaves(RequestId(create_app(parts))), settings, key)
 
 
@@ -110,5 +113,5 @@ def settings_of(
     )
 
 
-def no_replicas(deployment: str) -> Endpoints:
+def no_replicas(deployment: str, router: Router) -> Endpoints:
     raise LookupError(deployment)

@@ -99,7 +99,7 @@ async def vllm_gateway(state: Path) -> AsyncIterator[tuple[Callable[[str], Await
     settings = parse({"server": {"state_dir": state}, "telemetry": {"request_log": "off"}, "deployments": [vllm]})
     keyring = build_keyring(settings)
     async with stub(writing(WHOLE)) as running:
-        parts = build_parts(settings, lambda name: FixedEndpoint(running.url))
+        parts = build_parts(settings, lambda name, router: FixedEndpoint(running.url))
         for tenant in ("ward", "lab"):
             parts.administration.ensure_tenant(tenant)
         app = RequestId(create_app(parts))

@@ -150,7 +150,8 @@ class Inspection:
         if line.body.get("stream"):
             raise BadLine("invalid_request", "A batch's answers are not streamed.", number, "body.stream")
         model = line.body.get("model")
-        if not isinstance(model, str) or model not in self._deployments or not self._owner.may_call(model):
+        base = model.partition(":")[0] if isinstance(model, str) else ""  # what follows is an adapter's name
+        if base not in self._deployments or not self._owner.may_call(base):
             raise BadLine("model_not_found", "'model' is not a deployment that you may call.", number, "body.model")
         self.model = self.model or model
         if model != self.model:

@@ -206,7 +206,7 @@ class BatchRun:
         """None: it was not run, because no more lines are to begin."""
         bench, batch = self._bench, self._batch
         # A deployment that is not configured any more has none: each of its lines is told so.
-        slots = bench.slots.get(batch.model or "") or contextlib.nullcontext()
+        slots = bench.slots.get((batch.model or "").partition(":")[0]) or contextlib.nullcontext()
         body, attempt = lines.body_of(line), 0
         while True:
             async with slots:

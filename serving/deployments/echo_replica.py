@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.deployments.adapters import NoAdapters
 from serving.deployments.lanes import Lanes
 from serving.deployments.model_replica import EngineDoor
 from serving.deployments.starts import Stopwatch, asked_at, keep
@@ -47,7 +48,9 @@ class EchoReplica:
         await asyncio.to_thread(keep, name, watch.start())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return EngineDoor(echo_app(self._engine, self._name), self._secret, EchoTallies(self._engine), self._lanes)
+        return EngineDoor(
+            echo_app(self._engine, self._name), self._secret, EchoTallies(self._engine), self._lanes, NoAdapters()
+        )
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         return self._engine.signals().to_numbers()

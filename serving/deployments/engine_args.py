@@ -24,6 +24,8 @@ RESERVED = {
     "tokenizer_revision": "model.revision",
     "served_model_name": "the deployment's name",
     "tensor_parallel_size": "engine.tensor_parallel_size",
+    "enable_lora": "adapters",
+    "lora_modules": "adapters",
     "trust_remote_code": "nothing: code in a model repository is not run",
     "enable_log_requests": "nothing: prompts are not logged",
     "enable_log_outputs": "nothing: answers are not logged",

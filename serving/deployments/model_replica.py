@@ -16,13 +16,14 @@ import httpx
 import psutil
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.deployments.adapters import Adapters, Library, NoAdapters, VllmShelf
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
 from serving.deployments.starts import Stopwatch, asked_at, keep
 from serving.deployments.stuck import Stuck
 from serving.deployments.tallies import Costs, Tallies
 from serving.deployments.vllm_signals import VllmSignals
-from serving.settings import Deployment, VllmEngine
+from serving.settings import Adapter, Deployment, VllmEngine
 
 if TYPE_CHECKING:
     from ray.serve.llm import LLMConfig
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _SECRET_HEADER = SECRET_HEADER.encode()
 _STOP_SECONDS = 1.0
+_ADAPTERS_AT_A_TIME = 8
+"""In one batch, and in the engine's memory. vLLM's default is one: requests for another would wait for their turn."""
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health"})
 _USAGE_PATH = "/usage/"
 _WORDS = "The patient was seen in clinic and reports no new symptoms."
@@ -53,9 +56,10 @@ class ModelReplica:
         weights: Callable[[], Path],
         engine_args: Mapping[str, Any],
         step_timeout: float,
+        adapter_weights: Callable[[Adapter], Path],
     ) -> None:
-        """weights: fetches and verifies them, and says where they are on this machine. step_timeout: seconds, after
-        which an engine that has work and makes no step is taken for stuck.
+        """weights, adapter_weights: fetch and verify them, and say where they are on this machine. step_timeout:
+        seconds, after which an engine that has work and makes no step is taken for stuck.
         """
         from ray.serve.llm import LLMServer
 
@@ -83,12 +87,17 @@ class ModelReplica:
         self._stuck = Stuck(step_timeout)
         self._app = await self._server.__serve_build_asgi_app__()
         watch.passed("engine")
+        self._adapters: Library = NoAdapters()
+        if deployment.takes_adapters:
+            adapters = Adapters(deployment, VllmShelf(self._server.engine._oai_models), adapter_weights)
+            await adapters.start()
+            self._adapters = adapters
         await warm_up(self._app, deployment)
         watch.passed("warm_up")
         await asyncio.to_thread(keep, deployment.name, watch.start())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return EngineDoor(self._app, self._secret, self._tallies, self._lanes)
+        return EngineDoor(self._app, self._secret, self._tallies, self._lanes, self._adapters)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Serve once a second where the deployment scales."""
@@ -131,13 +140,14 @@ class EngineDoor:
     One route is the door's own: /usage/REQUEST_ID tells what a request has cost.
     """
 
-    def __init__(self, app: ASGIApp, secret: str, tallies: Costs, lanes: Lanes) -> None:
+    def __init__(self, app: ASGIApp, secret: str, tallies: Costs, lanes: Lanes, adapters: Library) -> None:
         if not secret:
             raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app
         self._secret = secret.encode()
         self._tallies = tallies
         self._lanes = lanes
+        self._adapters = adapters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -152,7 +162,9 @@ class EngineDoor:
             if path not in _OPEN_ROUTES:
                 return await _send(send, 404)
         lane, send = self._lanes.of(scope, send)
-        async with lane:
+        async with self._adapters.used_by(scope) as loaded, lane:
+            if not loaded:
+                return await _send(send, 503)
             await self._let_it_end(asyncio.ensure_future(self._app(scope, receive, send)))
 
     async def _let_it_end(self, answer: asyncio.Future[None]) -> None:
@@ -194,6 +206,8 @@ def llm_config(deployment: Deployment, weights: Path, engine_args: Mapping[str, 
 
     engine = engine_of(deployment)
     args: dict[str, Any] = {"enable_prompt_tokens_details": True, "scheduling_policy": "priority"}
+    if deployment.takes_adapters:
+        args |= {"enable_lora": True, "max_loras": _ADAPTERS_AT_A_TIME}
     args |= {**engine_args, **engine.args}
     if engine.tensor_parallel_size > 1:
         args["tensor_parallel_size"] = engine.tensor_parallel_size

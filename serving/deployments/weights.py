@@ -6,7 +6,7 @@ import logging
 import time
 from pathlib import Path
 
-from serving.settings import Deployment, EchoEngine, HttpEngine, Settings
+from serving.settings import Adapter, Deployment, EchoEngine, HttpEngine, Settings
 from serving.weights import source as weights
 from serving.weights.digest import Digests
 from serving.weights.store import Say, Store, Wanted
@@ -33,6 +33,12 @@ def digests_of(settings: Settings) -> Digests:
 def ready(settings: Settings, deployment: Deployment, say: Say | None = None) -> Path:
     """The directory that an engine on this machine may load, fetched and verified if need be. Raises WeightsError."""
     return store_of(settings).ready(wanted_of(deployment), say or _now_and_then(deployment.name))
+
+
+def adapter_ready(settings: Settings, deployment: Deployment, adapter: Adapter) -> Path:
+    """The same of a LoRA adapter."""
+    wanted = Wanted(weights.parse(adapter.source, adapter.revision), adapter.digest)
+    return store_of(settings).ready(wanted, _now_and_then(f"{deployment.name}:{adapter.name}"))
 
 
 def revision_of(deployment: Deployment, digests: Digests) -> str:

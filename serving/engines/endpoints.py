@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Protocol
 from urllib.parse import quote
 
-from serving.engines.engine import Operation
+from serving.engines.engine import EngineRequest, Operation
 from serving.errors import EngineUnavailable
 
 _PATHS: dict[Operation, str] = {
@@ -19,6 +19,27 @@ _DEPLOYMENTS = "/openai/deployments/"
 _OPERATION = re.compile(r"(/chat/completions|/completions|/embeddings)?/*(\?.*)?$")
 
 
+class Place(Protocol):
+    """One request's place at a replica. Later requests are placed by what is told here."""
+
+    @property
+    def url(self) -> str:
+        """Base URL of the replica, up to and including /v1 (or what an Address takes for a base)."""
+        ...
+
+    def began(self) -> None:
+        """It answers: the prompt has been read."""
+        ...
+
+    def broke(self) -> None:
+        """The replica was not reached, or dropped the connection before it answered."""
+        ...
+
+    def left(self) -> None:
+        """The request is no longer there: told in the end, whatever happens, once or more."""
+        ...
+
+
 class NoReplica(EngineUnavailable):
     """None runs now: one that starts may be waited for."""
 
@@ -26,9 +47,9 @@ class NoReplica(EngineUnavailable):
 class Endpoints(Protocol):
     """Where the replicas of one deployment are."""
 
-    async def pick(self, avoid: Collection[str] = ()) -> str:
-        """Base URL of a replica, up to and including /v1 (or what an Address takes for a base). avoid: those that have
-        just failed; one of them only where there is no other. Raises NoReplica, EngineUnavailable.
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> Place:
+        """The place for a request, or for a question without one. avoid: URLs of those that have just failed; one of
+        them only where there is no other. Raises NoReplica, EngineUnavailable.
         """
         ...
 
@@ -43,15 +64,19 @@ class Endpoints(Protocol):
 
 
 class FixedEndpoint:
-    """One address, set in the configuration."""
+    """One address, set in the configuration, and the place for every request."""
 
     sleeps = False
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
 
-    async def pick(self, avoid: Collection[str] = ()) -> str:
-        return self._url
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> Place:
+        return self
+
+    def began(self) -> None: ...
+    def broke(self) -> None: ...
+    def left(self) -> None: ...
 
     async def wake(self) -> None: ...
 

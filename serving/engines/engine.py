@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 INTERACTIVE, BATCH = 0, 10
 LANE_HEADER, BATCH_LANE = "x-clinserve-lane", "batch"
 """With this the gateway marks lines of batches for our own replicas (deployments/lanes.py)."""
+ADAPTER_HEADER = "x-clinserve-adapter"
+"""With this it names the adapter that a request needs, so that a replica can wait for it (deployments/adapters.py)."""
 Operation = Literal["chat", "completions", "embeddings"]
 
 
@@ -19,7 +21,7 @@ class EngineRequest:
     body: the OpenAI request, with `stream_options.include_usage` set when it streams. cache_salt: the tenant's
     KV-cache namespace, for engines that have one. request_id: ours, never the client's (vLLM CVE-2026-116176).
     priority: as vLLM's, lower runs first: INTERACTIVE or BATCH. traceparent: of our own span, for engines of ours; what
-    the client sent is never passed on.
+    the client sent is never passed on. adapter: the name under which our replicas have its LoRA adapter; empty: none.
     """
 
     operation: Operation
@@ -29,6 +31,7 @@ class EngineRequest:
     cache_salt: str
     priority: int = INTERACTIVE
     traceparent: str = ""
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import aiohttp
 
 from serving.engines.credentials import Credential, NoCredential
-from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, NoReplica, OpenAIAddress
-from serving.engines.engine import BATCH, BATCH_LANE, LANE_HEADER, EngineRequest, Tally
+from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, NoReplica, OpenAIAddress, Place
+from serving.engines.engine import ADAPTER_HEADER, BATCH, BATCH_LANE, LANE_HEADER, EngineRequest, Tally
 from serving.engines.fields import Fields
 from serving.engines.reading import NotTaken, body, events, refusal
 from serving.engines.refusals import RETRY_AFTER, EngineMisconfigured
@@ -99,6 +99,7 @@ class HttpEngine:
         finally:
             self._answering.discard(opened.response)
             opened.response.close()
+            opened.place.left()
 
     def cut(self) -> None:
         """End what is under way, each with an error, and take nothing more: this process is to end. What was generated
@@ -126,21 +127,19 @@ class HttpEngine:
                 headers = await self._headers_of(request)
                 while True:
                     try:
-                        base = await self._endpoints.pick(tries.failed)
+                        place = await self._endpoints.pick(request, tries.failed)
                         self._room.seen_awake()
                     except NoReplica:
                         clock.reschedule(None)  # a start is not the model's slowness
                         await self._room.hold(self._endpoints.wake, line=request.priority >= BATCH)
                         clock.reschedule(asyncio.get_running_loop().time() + patience)
                         tries.start_anew()
-                        base = await self._endpoints.pick()
-                    if pause := tries.pause_before(base):
-                        await asyncio.sleep(pause)
-                    self._remember(request.request_id, base)
+                        place = await self._endpoints.pick(request)
+                    self._remember(request.request_id, place.url)
                     try:
-                        return await self._ask(base, request, payload, headers)
+                        return await self._ask(place, request, payload, headers, pause=tries.pause_before(place.url))
                     except NotTaken as failure:
-                        if not tries.go_on_after(failure, base):
+                        if not tries.go_on_after(failure, place.url):
                             raise EngineUnavailable(retry_after=RETRY_AFTER) from failure
                         self._on_retry()
         except TimeoutError as error:
@@ -153,7 +152,7 @@ class HttpEngine:
             self._opening.discard(clock)
 
     def _payload(self, request: EngineRequest) -> bytes:
-        fields = self._fields.of(request.body) | {"model": self._model}
+        fields = self._fields.of(request.body) | {"model": request.adapter or self._model}
         if self._ours:
             fields["cache_salt"] = request.cache_salt
             if request.priority:
@@ -167,15 +166,42 @@ class HttpEngine:
         own = {"content-type": "application/json", "x-request-id": request.request_id}
         if self._ours and request.priority >= BATCH:
             own[LANE_HEADER] = BATCH_LANE
+        if self._ours and request.adapter:
+            own[ADAPTER_HEADER] = request.adapter
         if self._ours and request.traceparent:
             own["traceparent"] = request.traceparent
         return self._headers | await self._credential.headers() | own
 
-    async def _ask(self, base: str, request: EngineRequest, payload: bytes, headers: Mapping[str, str]) -> _Opened:
-        """One try. Raises NotTaken, where another replica may be asked, and the ServingErrors of `answer`."""
+    async def _ask(
+        self, place: Place, request: EngineRequest, payload: bytes, headers: Mapping[str, str], *, pause: float
+    ) -> _Opened:
+        """One try, after a pause. Raises NotTaken, where another replica may be asked, and the errors of `answer`."""
         try:
-            response = await self._client().post(
-                self._address.of(base, request.operation),
+            await asyncio.sleep(pause)
+            response = await self._post(place, request, payload, headers)
+            try:
+                if response.status != 200:
+                    raise await self._refusal(response)
+                blocks = self._blocks(response, request)
+                opened = _Opened(place, response, await anext(blocks), blocks)
+            except BaseException:
+                response.close()
+                raise
+        except BaseException:
+            place.left()
+            raise
+        place.began()
+        return opened
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ServingError:
+        return NotTaken() if response.status == 503 and self._ours else await refusal(response, ours=self._ours)
+
+    async def _post(
+        self, place: Place, request: EngineRequest, payload: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await self._client().post(
+                self._address.of(place.url, request.operation),
                 data=payload,
                 headers=headers,
                 timeout=self._timeout,
@@ -184,19 +210,13 @@ class HttpEngine:
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as error:
             raise EngineMisconfigured from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            place.broke()
             raise NotTaken(reached=False) from error  # a replica that goes is in the table for a moment more
         except (aiohttp.ClientConnectionError, OSError) as error:
+            place.broke()
             raise NotTaken from error
         except aiohttp.ClientError as error:
             raise EngineUnavailable(retry_after=RETRY_AFTER) from error
-        try:
-            if response.status != 200:
-                raise NotTaken if response.status == 503 and self._ours else await refusal(response, ours=self._ours)
-            blocks = self._blocks(response, request)
-            return _Opened(response, await anext(blocks), blocks)
-        except BaseException:
-            response.close()
-            raise
 
     def _blocks(self, response: aiohttp.ClientResponse, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         if not request.stream:
@@ -227,10 +247,11 @@ class HttpEngine:
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 try:
-                    base = await self._endpoints.pick()
+                    place = await self._endpoints.pick()
                 except NoReplica:
                     return self._endpoints.sleeps
-                url = self._address.ready(base)
+                place.left()
+                url = self._address.ready(place.url)
                 headers = self._headers | await self._credential.headers()
                 async with self._client().get(url, headers=headers, allow_redirects=False) as response:
                     return self._says_ready(response.status)
@@ -261,6 +282,7 @@ class HttpEngine:
 
 
 class _Opened(NamedTuple):
+    place: Place
     response: aiohttp.ClientResponse
     first: bytes
     rest: AsyncGenerator[bytes, None]

@@ -14,8 +14,8 @@ from serving.tenants.callers import Caller
 from serving.tenants.repeats import Hold, Repeats, RepeatsUnavailable
 
 _FACTS = (
-    "deployment", "operation", "stream", "revision", "parameters", "prompt_digest", "answer_digests", "spilled_from",
-    "admitted",
+    "deployment", "adapter", "operation", "stream", "revision", "parameters", "prompt_digest", "answer_digests",
+    "spilled_from", "admitted",
 )  # fmt: skip
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from serving.engines.adapters import Adapter, deployment_of
 from serving.engines.engine import INTERACTIVE, Engine, EngineRequest, Operation
 from serving.errors import (
     DeploymentNotAllowed,
@@ -44,7 +45,7 @@ class RequestLimits:
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A named, callable model. operations: what its model can do. spill_to: the deployment that takes what this one
-    cannot. fast_lane: whether `service_tier: priority` goes before others here.
+    cannot. fast_lane: whether `service_tier: priority` goes before others here. adapter: what is laid over its model.
     """
 
     name: str
@@ -56,6 +57,19 @@ class Deployment:
     spill_to: str | None = None
     fast_lane: bool = False
     estimate: TokenEstimate = field(default_factory=TokenEstimate)
+    adapter: Adapter | None = None
+
+    @property
+    def model(self) -> str:
+        """What clients call it."""
+        return self.adapter.model if self.adapter else self.name
+
+    def with_adapter(self, adapter: Adapter) -> Deployment:
+        """The same in everything else: limits, prices and rights are the deployment's. It does not spill: elsewhere,
+        something else than the adapter would answer.
+        """
+        revision = f"{self.revision} {adapter.name}@{adapter.digest}"
+        return replace(self, adapter=adapter, revision=revision, notice=adapter.notice or self.notice, spill_to=None)
 
     def tidy(
         self, request: InferenceRequest, *, request_id: str, cache_salt: str, priority: int = INTERACTIVE
@@ -88,6 +102,7 @@ class Deployment:
             request_id=request_id,
             cache_salt=cache_salt,
             priority=priority,
+            adapter=self.adapter.loaded if self.adapter else "",
         )
 
     def tokens_of(self, request: EngineRequest) -> int:
@@ -108,7 +123,7 @@ class Deployment:
     def _body(self, request: InferenceRequest) -> dict[str, Any]:
         ours = {"user", "service_tier", "input_type", *(request.model_extra or {})}
         body = request.model_dump(exclude_unset=True, exclude_none=True, exclude=ours)
-        body["model"] = self.name
+        body["model"] = self.model
         if isinstance(request, EmbeddingsRequest):
             return body
         if self.limits.max_tokens and not body.keys() & {"max_tokens", "max_completion_tokens"}:
@@ -157,24 +172,26 @@ class Deployment:
 
 
 class Catalog:
-    """The deployments by name."""
+    """The deployments by name, and their adapters, which may change."""
 
     def __init__(self, deployments: Iterable[Deployment], *, created: int) -> None:
         self._deployments = {deployment.name: deployment for deployment in deployments}
+        self._adapted: dict[str, dict[str, Deployment]] = {}
         self.created = created
         """Unix time that model cards show."""
 
     def resolve(self, name: str | None, caller: Caller) -> Deployment:
-        """The deployment of that name. Raises UnknownDeployment with the nearest real name, not with the given, and
-        DeploymentNotAllowed.
+        """The deployment of that name, with the adapter that the name may ask for. Raises UnknownDeployment with the
+        nearest real name, not with the given, and DeploymentNotAllowed.
         """
         if name is None:
             raise ModelMissing(param="model")
-        if deployment := self._deployments.get(name):
-            if not caller.may_call(name):
-                raise DeploymentNotAllowed(f"This key may not call the deployment '{name}'.", param="model")
+        base = deployment_of(name)
+        if deployment := self._deployments.get(name) or self._adapted.get(base, {}).get(name):
+            if not caller.may_call(base):
+                raise DeploymentNotAllowed(f"This key may not call the deployment '{base}'.", param="model")
             return deployment
-        near = difflib.get_close_matches(name[:64], [d for d in self._deployments if caller.may_call(d)], n=1)
+        near = difflib.get_close_matches(name[:128], [known.model for known in self.models_of(caller)], n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UnknownDeployment(f"There is no deployment of this name.{hint} GET /v1/models lists them.", param="model")
 
@@ -184,12 +201,30 @@ class Catalog:
         None: nowhere. A deployment that the caller may not call is never a way around that.
         """
         name = deployment.spill_to or asked
-        spill = self._deployments.get(name) if name else None
+        spill = self._deployments.get(name) if name and not deployment.adapter else None
         return spill if spill is not None and spill is not deployment and caller.may_call(spill.name) else None
 
     def open_to(self, caller: Caller) -> list[Deployment]:
         """What the caller may call."""
         return [deployment for deployment in self if caller.may_call(deployment.name)]
 
+    def models_of(self, caller: Caller) -> list[Deployment]:
+        """The same, each followed by its adapters."""
+        models = []
+        for deployment in self.open_to(caller):
+            adapted = self._adapted.get(deployment.name, {})
+            models += [deployment, *(one for name, one in adapted.items() if name == one.model)]
+        return models
+
+    def adapt(self, deployment: str, adapters: Iterable[Adapter]) -> None:
+        """From now on the deployment has these adapters. Each is also known by the name that its answers carry."""
+        of = self._deployments[deployment]
+        adapted = [of.with_adapter(adapter) for adapter in adapters]
+        self._adapted[deployment] = {name: one for one in adapted for name in _names_of(one)}
+
     def __iter__(self) -> Iterator[Deployment]:
         return iter(self._deployments.values())
+
+
+def _names_of(adapted: Deployment) -> tuple[str, ...]:
+    return (adapted.adapter.model, adapted.adapter.loaded) if adapted.adapter else ()

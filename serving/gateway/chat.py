@@ -72,7 +72,13 @@ async def _answer(
     """One request at one deployment: admit it, run it, answer, settle."""
     record, lane = request.state.record, request.scope["state"].get("priority", INTERACTIVE)
     tier = tier_of(body, deployment)
-    record.about(deployment.name, body.operation, stream=bool(body.stream), revision=deployment.revision)
+    record.about(
+        deployment.name,
+        body.operation,
+        stream=bool(body.stream),
+        revision=deployment.revision,
+        adapter=deployment.adapter.name if deployment.adapter else "",
+    )
     tidied = deployment.tidy(  # 400 ForbiddenField, InvalidRequest
         body,
         request_id=record.request_id,

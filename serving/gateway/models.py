@@ -14,8 +14,8 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models")
 async def list_models(caller: SignedIn, gateway: Gateway) -> ModelList:
-    """The deployments that the caller may call."""
-    return ModelList(data=[_card(deployment, gateway.catalog) for deployment in gateway.catalog.open_to(caller)])
+    """The deployments that the caller may call, and their adapters."""
+    return ModelList(data=[_card(deployment, gateway.catalog) for deployment in gateway.catalog.models_of(caller)])
 
 
 @router.get("/v1/models/{name}")
@@ -25,4 +25,9 @@ async def get_model(name: str, caller: SignedIn, gateway: Gateway) -> ModelCard:
 
 
 def _card(deployment: Deployment, catalog: Catalog) -> ModelCard:
-    return ModelCard(id=deployment.name, created=catalog.created, description=deployment.notice)
+    return ModelCard(
+        id=deployment.model,
+        created=catalog.created,
+        parent=deployment.name if deployment.adapter else None,
+        description=deployment.notice,
+    )

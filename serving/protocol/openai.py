@@ -309,6 +309,7 @@ class ModelCard(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "clinserve"
+    parent: str | None = None
     description: str | None = None
 
 

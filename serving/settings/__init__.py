@@ -6,20 +6,20 @@ Parts receive plain values from it in app.py, never the tree. Units: seconds, by
 `30s`, `250ms`, `5m`, a size `4MiB`.
 """
 
-from serving.settings.deployments import Deployment, Limits, Model, Price
+from serving.settings.deployments import Adapter, Deployment, Limits, Model, Price
 from serving.settings.engines import EchoEngine, EchoFailure, Engine, HttpEngine, VllmEngine
 from serving.settings.governance import Audit, Idempotency, Identity, Issuer, Keys, Quotas, TenantLimits, Usage
 from serving.settings.guards import BlocklistGuard, Guard, ModerationGuard, PiiGuard
-from serving.settings.reading import load, parse
+from serving.settings.reading import adapters_of, load, parse
 from serving.settings.scaling import Scaling, Slo
 from serving.settings.server import Batches, Console, Database, Gateway, Responses, Server, Telemetry, Vault, Weights
 from serving.settings.tree import Settings, reference
 from serving.settings.values import Section, SettingsError
 
 __all__ = [
-    "Audit", "Batches", "BlocklistGuard", "Console", "Database", "Deployment", "EchoEngine", "EchoFailure",
+    "Adapter", "Audit", "Batches", "BlocklistGuard", "Console", "Database", "Deployment", "EchoEngine", "EchoFailure",
     "Engine", "Gateway", "Guard", "HttpEngine", "Idempotency", "Identity", "Issuer", "Keys", "Limits", "Model",
     "ModerationGuard", "PiiGuard", "Price", "Quotas", "Responses", "Scaling", "Section", "Server", "Settings",
-    "SettingsError", "Slo", "Telemetry", "TenantLimits", "Usage", "Vault", "VllmEngine", "Weights", "load", "parse",
-    "reference",
+    "SettingsError", "Slo", "Telemetry", "TenantLimits", "Usage", "Vault", "VllmEngine", "Weights", "adapters_of",
+    "load", "parse", "reference",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,8 +17,8 @@ from serving.weights import source as weights
 DEPLOYMENT_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 
 
-class Model(Section):
-    """Weights, tokenizer and template at a pinned revision."""
+class Pinned(Section):
+    """Files from elsewhere, at a pinned revision."""
 
     source: str = Field(
         "",
@@ -32,9 +33,6 @@ class Model(Section):
         pattern=r"^sha256:[0-9a-f]{64}$",
         description="What the weights must be, as `clinserve weights digest DIR` prints it; others are not served. "
         "az:// needs it.",
-    )
-    allow_pickle: bool = Field(
-        False, description="Let in files that can run code when they are loaded, such as .bin and .pt. Default: refuse."
     )
     notice: str | None = Field(None, description="Shown wherever the model is shown, such as 'not for clinical use'.")
 
@@ -51,6 +49,38 @@ class Model(Section):
         if isinstance(source, weights.BlobSource) and not self.digest:
             raise ValueError("digest: az:// needs one; 'clinserve weights digest DIR' prints that of a directory")
         return self
+
+
+class Model(Pinned):
+    """Weights, tokenizer and template at a pinned revision."""
+
+    allow_pickle: bool = Field(
+        False, description="Let in files that can run code when they are loaded, such as .bin and .pt. Default: refuse."
+    )
+
+
+class Adapter(Pinned):
+    """A LoRA adapter: a specialty of the deployment's model."""
+
+    name: str = Field(description="Clients write DEPLOYMENT:NAME in `model`; letters as in a deployment's name.")
+    digest: str = Field(
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="What its files must be, as `clinserve weights digest DIR` prints it; others are not served.",
+    )
+
+    @model_validator(mode="after")
+    def _it_can_be_found(self) -> Self:
+        if not self.source:
+            raise ValueError("source: an adapter needs one")
+        if not DEPLOYMENT_NAME.fullmatch(self.name):
+            raise ValueError("name: use lower-case letters, digits, '.', '_' and '-', at most 63")
+        return self
+
+
+class Adapters(Section):
+    """What an adapters_file holds, as one section."""
+
+    adapters: tuple[Adapter, ...]
 
 
 class Limits(Section):
@@ -108,6 +138,16 @@ class Deployment(Section):
     replicas: int = Field(1, ge=1, description="Engine replicas, where their number is fixed.")
     slo: Slo = Slo()
     scaling: Scaling | None = Field(None, description="Default: a fixed number of replicas.")
+    routing: Literal["prefix", "power-of-two", "round-robin"] = Field(
+        "prefix",
+        description="Which replica gets a request: `prefix`, one whose KV cache holds its beginning, or the others.",
+    )
+    adapters: tuple[Adapter, ...] = Field((), description="LoRA adapters of a vLLM deployment.")
+    adapters_file: Path | None = Field(
+        None,
+        description="File with more adapters, a list as in `adapters`; read again when it changes, while all runs. "
+        "Relative: beside the configuration file.",
+    )
     limits: Limits = Limits()
     hold: Hold = Hold()
     upgrade: Literal["surge", "in_place"] = Field(
@@ -129,6 +169,16 @@ class Deployment(Section):
         if self.engine.kind == "vllm" and not self.model.source:
             raise ValueError("model.source: vLLM needs one")
         return self
+
+    @model_validator(mode="after")
+    def _adapters_have_a_model(self) -> Self:
+        if self.takes_adapters and self.engine.kind == "http":
+            raise ValueError("adapters: an endpoint elsewhere has its own; make each a deployment with engine.model")
+        return self
+
+    @property
+    def takes_adapters(self) -> bool:
+        return bool(self.adapters or self.adapters_file)
 
     @model_validator(mode="after")
     def _replicas_are_fixed_or_scale(self) -> Self:

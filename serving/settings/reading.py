@@ -6,18 +6,20 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from serving.settings.deployments import Model
+from serving.settings.deployments import Adapter, Adapters, Deployment, Pinned
 from serving.settings.guards import BlocklistGuard
 from serving.settings.scaling import Scaling
 from serving.settings.tree import KINDS, Settings, sections_in
 from serving.settings.values import SettingsError
 
 ENVIRONMENT_PREFIX = "CLINSERVE_"
+
+_Pinned = TypeVar("_Pinned", bound=Pinned)
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -26,16 +28,20 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     Relative model directories become absolute (from the file's folder), as do `state_dir` and `weights.folder` (from
     the working directory), because replicas run elsewhere. Raises SettingsError with every problem found.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid YAML: {error}") from error
+    tree = _yaml(path) or {}
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: expected settings at the top, such as 'deployments:'")
     _override(tree, environ)
     return parse(tree, base=path.resolve().parent, origin=str(path))
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid YAML: {error}") from error
 
 
 def parse(tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settings") -> Settings:
@@ -45,21 +51,43 @@ def parse(tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settin
     except ValidationError as error:
         raise SettingsError("\n".join(f"{origin}: {line}" for line in _explain(error))) from None
     server = settings.server.model_copy(update={"state_dir": settings.server.state_dir.absolute()})
-    deployments = tuple(
-        d.model_copy(
-            update={
-                "model": d.model.model_copy(update={"source": _locate(d.model, base, origin)}),
-                "scaling": d.scaling and _profiled(d.scaling, base),
-            }
-        )
-        for d in settings.deployments
-    )
+    deployments = tuple(_located(d, base, origin) for d in settings.deployments)
     folder = settings.weights.folder
     weights = settings.weights.model_copy(update={"folder": folder and folder.absolute()})
     guards = tuple(_beside(g, base) if isinstance(g, BlocklistGuard) else g for g in settings.guards)
     return settings.model_copy(
         update={"server": server, "weights": weights, "deployments": deployments, "guards": guards}
     )
+
+
+def adapters_of(deployment: Deployment) -> tuple[Adapter, ...]:
+    """The deployment's adapters as they are now: of the configuration, then of its file. Raises SettingsError."""
+    listed = deployment.adapters
+    if file := deployment.adapters_file:
+        read = _yaml(file)
+        try:
+            more = Adapters.model_validate({"adapters": [] if read is None else read}).adapters
+        except ValidationError as error:
+            raise SettingsError("\n".join(f"{file}: {line}" for line in _explain(error, Adapters))) from None
+        listed += tuple(_at_home(adapter, file.parent, str(file)) for adapter in more)
+    names = [adapter.name for adapter in listed]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"{deployment.adapters_file or deployment.name}: two adapters have the same name")
+    return listed
+
+
+def _located(deployment: Deployment, base: Path, origin: str) -> Deployment:
+    file = deployment.adapters_file
+    located = deployment.model_copy(
+        update={
+            "model": _at_home(deployment.model, base, origin),
+            "adapters": tuple(_at_home(adapter, base, origin) for adapter in deployment.adapters),
+            "adapters_file": file and (base / file).absolute(),  # not resolved: Kubernetes swaps a link
+            "scaling": deployment.scaling and _profiled(deployment.scaling, base),
+        }
+    )
+    adapters_of(located)
+    return located
 
 
 def _profiled(scaling: Scaling, base: Path) -> Scaling:
@@ -73,7 +101,11 @@ def _beside(guard: BlocklistGuard, base: Path) -> BlocklistGuard:
     return guard.model_copy(update={name: file and (base / file).resolve() for name, file in files.items()})
 
 
-def _locate(model: Model, base: Path, origin: str) -> str:
+def _at_home(pinned: _Pinned, base: Path, origin: str) -> _Pinned:
+    return pinned.model_copy(update={"source": _locate(pinned, base, origin)})
+
+
+def _locate(model: Pinned, base: Path, origin: str) -> str:
     """A directory becomes absolute; anything else is taken for a Hugging Face id."""
     if not model.source or "://" in model.source:
         return model.source
@@ -105,7 +137,7 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
             raise SettingsError(f"{name}: not valid YAML; put the value in quotes") from None
 
 
-def _explain(error: ValidationError) -> list[str]:
+def _explain(error: ValidationError, whole: type[BaseModel] = Settings) -> list[str]:
     lines = []
     problems = error.errors(include_url=False, include_input=False)
     for problem in problems:
@@ -115,10 +147,9 @@ def _explain(error: ValidationError) -> list[str]:
         place = [part for index, part in enumerate(at) if not _is_tag(part, at[index - 1])]
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(place[-1]), _names_at(problem["loc"][:-1]), n=1, cutoff=0.5)
-            hint = (
-                f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(_names_at(problem['loc'][:-1]))}"
-            )
+            known = _names_at(problem["loc"][:-1], whole)
+            near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(known)}"
             lines.append(f"{where}: unknown setting{hint}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
@@ -131,9 +162,9 @@ def _is_tag(part: int | str, before: int | str) -> bool:
     return part in KINDS and (before == "engine" or isinstance(before, int))
 
 
-def _names_at(location: tuple[int | str, ...]) -> list[str]:
+def _names_at(location: tuple[int | str, ...], whole: type[BaseModel]) -> list[str]:
     """The settings known at a location of pydantic's, by walking the classes along it."""
-    section: type[BaseModel] = Settings
+    section = whole
     for part in location:
         if isinstance(part, str) and part in section.model_fields:
             section = next(iter(sections_in(section.model_fields[part].annotation)), section)

@@ -96,6 +96,7 @@ class JsonLog:
                 "tenant": record.tenant,
                 "key_id": record.key_id,
                 "deployment": record.deployment,
+                "adapter": record.adapter,
                 "stream": record.stream,
                 "prompt_tokens": record.prompt_tokens,
                 "cached_tokens": record.cached_tokens,

@@ -1,8 +1,8 @@
 """Every metric, once: name, unit, labels, help. Only telemetry/ imports prometheus_client.
 
-Labels are closed sets: deployments of the configuration, operations, codes of serving.errors, route templates, and so
-many tenants as are configured. Never a key, a client's text or a raw path: those mint series without end,
-https://github.com/BerriAI/litellm/pull/39136. GenAI names follow https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/.
+Labels are closed sets: deployments of the configuration, their adapters, operations, codes of serving.errors, route
+templates, and so many tenants as are configured. Never a key, a client's text or a raw path: those mint series without
+end, https://github.com/BerriAI/litellm/pull/39136. GenAI names follow https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
     "guard_decisions",
     "breaker_changes",
-    "lost_records", "reckonings", "spills", "batch_lines", "repeats_away", "spans", "replica_retries",
+    "lost_records", "reckonings", "routed", "spills", "batch_lines", "repeats_away", "spans", "replica_retries",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
@@ -45,6 +45,10 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "token_refusals": ("Tokens of identity providers refused, by reason.", ["reason"]),
     "unwritten_audit_records": ("Requests served although the audit log could not be written.", []),
     "spills": ("Requests that one deployment could not take and another was asked for.", ["deployment", "to"]),
+    "routed": (
+        "Requests placed at a replica, by why: known or home, of the prompt's beginning, or load.",
+        ["deployment", "why"],
+    ),
     "batch_lines": ("Lines of batches by what became of them: completed or failed.", ["result"]),
     "guard_decisions": ("What guards said of requests.", ["deployment", "guard", "stage", "decision"]),
     "breaker_changes": ("Circuit breakers of endpoints by the state that they changed to.", ["deployment", "state"]),
@@ -157,6 +161,18 @@ class PrometheusMetrics:
             "clinserve_tokens",
             "Tokens: prompt, of these cached, and completion.",
             ["deployment", "type"],
+            registry=self._registry,
+        )
+        self._of_adapters = Counter(
+            "clinserve_adapter_requests",
+            "Requests with a LoRA adapter, which clinserve_requests counts too.",
+            ["deployment", "adapter", "result"],
+            registry=self._registry,
+        )
+        self._tokens_of_adapters = Counter(
+            "clinserve_adapter_tokens",
+            "Tokens of requests with a LoRA adapter, which clinserve_tokens counts too.",
+            ["deployment", "adapter", "type"],
             registry=self._registry,
         )
         self._of_tenants = Counter(
@@ -284,9 +300,13 @@ class PrometheusMetrics:
     def _count(self, record: RequestRecord) -> None:
         tenant = self._tenants.of(record.tenant)
         self._of_tenants.labels(tenant, record.deployment, record.result).inc()
+        if record.adapter:
+            self._of_adapters.labels(record.deployment, record.adapter, record.result).inc()
         for kind in ("prompt", "cached", "completion"):
             if count := getattr(record, f"{kind}_tokens"):
                 self._tokens.labels(record.deployment, kind).inc(count)
+                if record.adapter:
+                    self._tokens_of_adapters.labels(record.deployment, record.adapter, kind).inc(count)
                 self._tokens_of_tenants.labels(tenant, record.deployment, kind).inc(count)
         if record.cost_micros:
             self._cost.labels(tenant, record.deployment).inc(record.cost_micros / 1e6)

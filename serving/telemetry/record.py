@@ -37,6 +37,8 @@ class RequestRecord:
     address: str = ""
     """Where the client is, as far as proxies tell."""
     deployment: str = ""
+    adapter: str = ""
+    """Of the deployment's, if one was asked for."""
     revision: str = ""
     """The model's pinned revision or digest."""
     operation: str = ""
@@ -67,9 +69,15 @@ class RequestRecord:
     reckoning: asyncio.Future[None] | None = None
     """Under way when the request has ended but its tokens are still being asked of the engine."""
 
-    def about(self, deployment: str, operation: str, *, stream: bool, revision: str = "") -> None:
+    def about(self, deployment: str, operation: str, *, stream: bool, revision: str = "", adapter: str = "") -> None:
         """The request is for this deployment."""
         self.deployment, self.operation, self.stream, self.revision = deployment, operation, stream, revision
+        self.adapter = adapter
+
+    @property
+    def model(self) -> str:
+        """What clients call what was asked for."""
+        return f"{self.deployment}:{self.adapter}" if self.adapter else self.deployment
 
     def spent(self, prompt: int, cached: int, completion: int) -> None:
         """Tokens, final."""

@@ -171,6 +171,8 @@ def _request_attributes(record: RequestRecord) -> _Attributes:
         yield "clinserve.tenant", record.tenant
     if record.deployment:
         yield "clinserve.deployment", record.deployment
+        if record.adapter:
+            yield "clinserve.adapter", record.adapter
         yield "clinserve.outcome", record.outcome
     if record.outcome != "ok":
         yield "error.type", record.outcome
@@ -179,7 +181,7 @@ def _request_attributes(record: RequestRecord) -> _Attributes:
 def _engine_attributes(record: RequestRecord) -> _Attributes:
     yield "gen_ai.operation.name", _operation(record)
     yield "gen_ai.provider.name", "clinserve"
-    yield "gen_ai.request.model", record.deployment
+    yield "gen_ai.request.model", record.model
     yield "gen_ai.request.stream", record.stream
     for name, attribute in _PARAMETERS.items():
         if name in record.parameters:

@@ -52,7 +52,7 @@ def test_the_root_names_every_verb() -> None:
 
 
 def test_the_version_is_printed() -> None:
-    assert CliRunner().invoke(cli, ["--version", "doctor"]).stdout.strip() == __version__
+    assert CliRunner().invoke(cli, ["--version"]).stdout.strip() == __version__
 
 
 def test_check_tells_the_deployments_of_a_good_file(file: Path) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.deployments.adapters import NoAdapters
 from serving.deployments.lanes import Lanes
 from serving.deployments.model_replica import EngineDoor
 from serving.deployments.naming import SECRET_HEADER
@@ -50,7 +51,7 @@ async def knock(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await EngineDoor(engine, SECRET, Tallies(), Lanes(slots=4))(scope, nothing, send)
+    await EngineDoor(engine, SECRET, Tallies(), Lanes(slots=4), NoAdapters())(scope, nothing, send)
     assert engine.let_in == (sent[-1].get("body") == b"engine")
     return sent
 
@@ -86,7 +87,7 @@ async def test_a_websocket_is_closed() -> None:
 
 async def test_the_engines_start_and_stop_pass() -> None:
     engine = Engine()
-    await EngineDoor(engine, SECRET, Tallies(), Lanes(slots=4))(
+    await EngineDoor(engine, SECRET, Tallies(), Lanes(slots=4), NoAdapters())(
         {"type": "lifespan"}, nothing, lambda message: asyncio.sleep(0)
     )
     assert engine.let_in == 1
@@ -101,7 +102,9 @@ async def test_a_request_that_is_cancelled_lets_the_engine_see_its_client_leave(
 
     scope = {"type": "http", "method": "GET", "path": "/health", "headers": [(SECRET_HEADER.encode(), SECRET.encode())]}
     request = asyncio.create_task(
-        EngineDoor(engine, SECRET, Tallies(), Lanes(slots=4))(scope, receive, lambda message: asyncio.sleep(0))
+        EngineDoor(engine, SECRET, Tallies(), Lanes(slots=4), NoAdapters())(
+            scope, receive, lambda message: asyncio.sleep(0)
+        )
     )
     await asyncio.sleep(0.01)
     request.cancel()
@@ -116,4 +119,6 @@ async def test_an_exception_of_the_engine_comes_out() -> None:
 
     scope = {"type": "http", "method": "GET", "path": "/health", "headers": [(SECRET_HEADER.encode(), SECRET.encode())]}
     with pytest.raises(RuntimeError, match="of the engine"):
-        await EngineDoor(breaks, SECRET, Tallies(), Lanes(slots=4))(scope, nothing, lambda message: asyncio.sleep(0))
+        await EngineDoor(breaks, SECRET, Tallies(), Lanes(slots=4), NoAdapters())(
+            scope, nothing, lambda message: asyncio.sleep(0)
+        )

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from serving.deployments.environment import free_ports
 from serving.engines.echo import EchoEngine
+from serving.engines.endpoints import FixedEndpoint
 from serving.engines.engine import EngineRequest, Operation
 from serving.errors import ServingError
 
@@ -146,9 +147,9 @@ class Moving:
 
     async def wake(self) -> None: ...
 
-    async def pick(self, avoid: Collection[str] = ()) -> str:
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> FixedEndpoint:
         self.asked += 1
-        return self.urls[min(self.asked, len(self.urls)) - 1]
+        return FixedEndpoint(self.urls[min(self.asked, len(self.urls)) - 1])
 
 
 def nobody() -> str:

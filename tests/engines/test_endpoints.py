@@ -18,13 +18,13 @@ WAYS = [
 @pytest.mark.parametrize("url", WAYS)
 async def test_an_azure_deployment_is_found_however_its_address_is_written(url: str) -> None:
     endpoints, address = addressed(url, model="gpt", api_version="2024-10-21")
-    base = await endpoints.pick()
+    base = (await endpoints.pick()).url
     assert address.of(base, "chat") == NAMED and address.ready(base) == MODELS
 
 
 async def test_a_deployments_name_is_escaped() -> None:
     endpoints, address = addressed(AZURE, model="my dep/x", api_version="2024-10-21")
-    url = address.of(await endpoints.pick(), "embeddings")
+    url = address.of((await endpoints.pick()).url, "embeddings")
     assert url == AZURE + "/openai/deployments/my%20dep%2Fx/embeddings?api-version=2024-10-21"
 
 
@@ -46,9 +46,9 @@ PLAIN = [
 @pytest.mark.parametrize(("url", "version", "completions", "ready"), PLAIN)
 async def test_others_are_used_as_written(url: str, version: str | None, completions: str, ready: str) -> None:
     endpoints, address = addressed(url, model="m", api_version=version)
-    base = await endpoints.pick()
+    base = (await endpoints.pick()).url
     assert (address.of(base, "completions"), address.ready(base)) == (completions, ready)
 
 
 async def test_a_url_may_end_with_a_slash() -> None:
-    assert await FixedEndpoint("http://host/v1/").pick() == "http://host/v1"
+    assert (await FixedEndpoint("http://host/v1/").pick()).url == "http://host/v1"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.engines.endpoints import NoReplica
+from serving.engines.endpoints import FixedEndpoint, NoReplica
 from serving.engines.engine import BATCH, EngineRequest
 from serving.engines.http import HttpEngine
 from serving.engines.waiting import HoldLimits, WaitingRoom
@@ -30,11 +30,11 @@ class Sleeping:
         self.urls, self.awake, self.avoided = urls, False, [*[]]
         self._takes = takes
 
-    async def pick(self, avoid: Collection[str] = ()) -> str:
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> FixedEndpoint:
         if not self.awake:
             raise NoReplica(retry_after=1.0)
         self.avoided.append(set(avoid))
-        return next((url for url in self.urls if url not in avoid), self.urls[0])
+        return FixedEndpoint(next((url for url in self.urls if url not in avoid), self.urls[0]))
 
     async def wake(self) -> None:
         await asyncio.sleep(self._takes)

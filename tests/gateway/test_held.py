@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from serving.app import build_keyring, build_parts
-from serving.engines.endpoints import NoReplica
+from serving.engines.endpoints import FixedEndpoint, NoReplica
 from serving.engines.engine import EngineRequest
 from serving.gateway.app import create_app
 from serving.gateway.middleware import RequestId, UntilClientLeaves
@@ -32,10 +32,10 @@ class Sleeping:
     sleeps: bool = True
     up: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> Any:
+    async def pick(self, request: EngineRequest | None = None, avoid: Collection[str] = ()) -> FixedEndpoint:
         if not self.up.is_set():
             raise NoReplica(retry_after=1.0)
-        return self.url
+        return FixedEndpoint(self.url)
 
     async def wake(self) -> None:
         await self.up.wait()
@@ -52,7 +52,7 @@ async def gateway(state: Path, **hold: Any) -> AsyncIterator[tuple[httpx.AsyncCl
     settings = parse({"server": {"state_dir": state}, "telemetry": {"request_log": "off"}, "deployments": [echo]})
     async with stub(writing(ROLE, USAGE, DONE)) as running:
         deployment = Sleeping(running.url)
-        parts = build_parts(settings, lambda name: deployment)
+        parts = build_parts(settings, lambda name, routing: deployment)
         parts.administration.ensure_tenant("ward")
         app = UntilClientLeaves(RequestId(create_app(parts)))
         key = build_keyring(settings).mint("ward", "tests")[1].reveal()

@@ -13,7 +13,10 @@ async def test_the_list_has_every_deployment_with_its_notice(site: OpenSite) -> 
     (card,) = response.json()["data"]
     assert (response.status_code, response.json()["object"]) == (200, "list")
     assert card.pop("created") > 1_600_000_000
-    assert card == {"id": "echo", "object": "model", "owned_by": "clinserve", "description": "Not for clinical use."}
+    assert card == {
+        "id": "echo", "object": "model", "owned_by": "clinserve", "parent": None,
+        "description": "Not for clinical use.",
+    }  # fmt: skip
 
 
 async def test_the_list_keeps_the_order_of_the_configuration(site: OpenSite) -> None:

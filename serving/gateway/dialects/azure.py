@@ -77,7 +77,7 @@ class AzureOpenAI(Envelope):
         if self._region:
             headers["x-ms-region"] = self._region
         if record.deployment:
-            headers["x-ms-deployment-name"] = record.deployment
+            headers["x-ms-deployment-name"] = record.model
         if record.spilled_from:
             headers["x-ms-spillover-from-deployment"] = record.spilled_from
         if record.spill_error:

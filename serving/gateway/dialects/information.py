@@ -29,4 +29,4 @@ async def model_information(caller: SignedIn, gateway: Gateway, model: str | Non
     kind: Literal["chat_completion", "embeddings"] = (
         "chat_completion" if "chat" in deployment.operations else "embeddings"
     )
-    return ModelInformation(model_name=deployment.name, model_type=kind)
+    return ModelInformation(model_name=deployment.model, model_type=kind)

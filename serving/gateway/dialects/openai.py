@@ -19,7 +19,7 @@ class OpenAI(Envelope):
         headers = rate_headers(record.rates) if record.rates is not None else {}
         if record.deployment:
             headers["openai-processing-ms"] = str(round(record.elapsed() * 1000))
-            headers["x-ms-deployment-name"] = record.deployment
+            headers["x-ms-deployment-name"] = record.model
         if record.spilled_from:
             headers["x-ms-spillover-from-deployment"] = record.spilled_from
         if record.spill_error:

@@ -1,0 +1,1 @@
+"""Which way of choosing a replica keeps caches warm?"""
