@@ -107,7 +107,7 @@ class Adapters:
     def follow(self, listed: Sequence[Adapter]) -> None:
         """From now on these are to be loaded, and no others."""
         self._listed = {self._name_of(adapter): adapter for adapter in listed}
-        self._failed.clear()
+        self._failed = dict.fromkeys(self._failed, 0.0)  # whoever changed the list may have mended what failed
         for name in self._listed:
             self._load(name)
         for name in self._loads.keys() - self._listed.keys():
@@ -132,18 +132,18 @@ class Adapters:
 
     def _load(self, name: str) -> asyncio.Task[bool]:
         """The one under way, or the one that is done; of one that failed, another after a while."""
-        task = self._loads.get(name)
-        if task is None or (task.done() and name in self._failed and self._failed[name] <= time.monotonic()):
+        may_try = name in self._listed and self._failed.get(name, 0.0) <= time.monotonic()
+        if may_try and (name not in self._loads or name in self._failed):
             self._failed.pop(name, None)
-            task = self._loads[name] = asyncio.create_task(self._loading(name, self._listed[name]))
-        return task
+            self._loads[name] = asyncio.create_task(self._loading(name, self._listed[name]))
+        return self._loads[name]
 
     async def _loading(self, name: str, adapter: Adapter) -> bool:
         try:
             directory = await asyncio.to_thread(self._weights, adapter)
             async with self._turn:
                 await self._shelf.load(name, directory)
-        except (WeightsError, AdapterRefused) as error:
+        except (WeightsError, AdapterRefused, OSError) as error:
             _log.warning("the adapter %s cannot be loaded: %s", name, error)
             self._failed[name] = time.monotonic() + _AGAIN_SECONDS
             return False

@@ -167,6 +167,16 @@ async def test_one_that_failed_is_tried_again_after_a_while_and_not_for_each_req
         assert ready
 
 
+async def test_one_that_failed_is_tried_again_when_the_list_changes(tmp_path: Path) -> None:
+    folder, shelf = Folder(tmp_path, entry("late")), Remembering(loaded("late"))
+    adapters = of(folder, shelf)
+    await adapters.start()
+    shelf.refuse.clear()
+    folder.list(entry("late"), entry("other", "b"))
+    async with adapters.used_by(asking(loaded("other", "b"))), adapters.used_by(asking(loaded("late"))) as ready:
+        assert ready
+
+
 async def test_the_door_turns_away_what_needs_an_adapter_that_is_not_there(tmp_path: Path) -> None:
     adapters, sent, let_in = of(Folder(tmp_path), Remembering()), list[Message](), []
     await adapters.start()
