@@ -59,23 +59,33 @@ __all__ = [
 ]  # of the other pages of the assembly, for the command line
 
 GATEWAY_APP = "gateway"
+_SHARE = 0.001
+"""Of a custom resource: it says where, not how many."""
 BOOKS_SECONDS = 15.0
 """For a gateway that stops to write what is in its memory, after its last answer."""
 
 
-def load_settings(path: Path) -> Settings:
-    """The settings of a file, checked whole, engine arguments included. Raises SettingsError."""
-    settings = config.load(path)
+def load_settings(path: Path, *, elsewhere: bool = False) -> Settings:
+    """The settings of a file, checked whole, engine arguments included. Raises SettingsError.
+
+    elsewhere: its directories are those of other machines.
+    """
+    settings = config.load(path, elsewhere=elsewhere)
+    check_engine_args(settings, str(path))
+    return settings
+
+
+def check_engine_args(settings: Settings, origin: str) -> None:
+    """Raises SettingsError for an argument that vLLM does not know, or that is the product's to set."""
     known = engine_args.known_names()
     problems = [
-        f"{path}: deployments[{index}].{problem}"
+        f"{origin}: deployments[{index}].{problem}"
         for index, deployment in enumerate(settings.deployments)
         if isinstance(deployment.engine, config.VllmEngine)
         for problem in engine_args.problems_with(deployment.engine.args, known)
     ]
     if problems:
         raise config.SettingsError("\n".join(problems))
-    return settings
 
 
 def build_parts(
@@ -246,7 +256,11 @@ def gateway_application(settings: Settings) -> Application:
         max_ongoing_requests=2 * settings.gateway.max_in_flight,  # admission refuses before Serve would queue
         graceful_shutdown_timeout_s=settings.server.stop_timeout + BOOKS_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
-        ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
+        ray_actor_options={
+            "num_cpus": settings.gateway.num_cpus,
+            "resources": {settings.gateway.resource: _SHARE} if settings.gateway.resource else {},
+            "runtime_env": {"env_vars": _metrics_env(settings)},
+        },
     )
     return gateway.bind(functools.partial(_gateway_app, settings, revisions_of(settings)))
 
@@ -265,6 +279,7 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         max_ongoing_requests=engine.max_ongoing_requests,
         health_check_period_s=2,
         health_check_timeout_s=10,
+        graceful_shutdown_timeout_s=settings.server.stop_timeout,
         **_placement(deployment, vllm_env(settings) | engine.env | _metrics_env(settings)),
     )
     return replica.bind(
@@ -289,7 +304,7 @@ def _placement(deployment: config.Deployment, env: dict[str, str]) -> dict[str, 
     # One bundle a GPU, the replica itself in the first; the type, if any, as Ray's LLMServer asks for it.
     bundle: dict[str, float] = {"CPU": 1.0, "GPU": 1.0}
     if engine.accelerator_type:
-        bundle[f"accelerator_type:{engine.accelerator_type}"] = 0.001
+        bundle[f"accelerator_type:{engine.accelerator_type}"] = _SHARE
     first = bundle | {"CPU": 1.0 + engine.num_cpus}
     return {
         "ray_actor_options": actor,

@@ -19,12 +19,17 @@ from serving.settings.values import SettingsError
 ENVIRONMENT_PREFIX = "CLINSERVE_"
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+def load(path: Path, environ: Mapping[str, str] = os.environ, *, elsewhere: bool = False) -> Settings:
     """Read and validate the file at `path` with `environ` over it.
 
     Relative model directories become absolute (from the file's folder), as do `state_dir` and `weights.folder` (from
-    the working directory), because replicas run elsewhere. Raises SettingsError with every problem found.
+    the working directory), because replicas run elsewhere; `elsewhere`: see parse. Raises SettingsError with every problem found.
     """
+    return parse(read(path, environ), base=path.resolve().parent, origin=str(path), elsewhere=elsewhere)
+
+
+def read(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The tree of the file at `path` with `environ` over it, as it is written: nothing is checked yet. Raises SettingsError."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
@@ -34,18 +39,23 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: expected settings at the top, such as 'deployments:'")
     _override(tree, environ)
-    return parse(tree, base=path.resolve().parent, origin=str(path))
+    return tree
 
 
-def parse(tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settings") -> Settings:
-    """Validate a settings tree as read from YAML; see `load` for what becomes absolute. Raises SettingsError."""
+def parse(
+    tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settings", elsewhere: bool = False
+) -> Settings:
+    """Validate a settings tree as read from YAML; see `load` for what becomes absolute. Raises SettingsError.
+
+    elsewhere: its directories are those of other machines, and not looked for here.
+    """
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError("\n".join(f"{origin}: {line}" for line in _explain(error))) from None
     server = settings.server.model_copy(update={"state_dir": settings.server.state_dir.absolute()})
     deployments = tuple(
-        d.model_copy(update={"model": d.model.model_copy(update={"source": _locate(d.model, base, origin)})})
+        d.model_copy(update={"model": d.model.model_copy(update={"source": _locate(d.model, base, origin, elsewhere)})})
         for d in settings.deployments
     )
     folder = settings.weights.folder
@@ -62,7 +72,7 @@ def _beside(guard: BlocklistGuard, base: Path) -> BlocklistGuard:
     return guard.model_copy(update={name: file and (base / file).resolve() for name, file in files.items()})
 
 
-def _locate(model: Model, base: Path, origin: str) -> str:
+def _locate(model: Model, base: Path, origin: str, elsewhere: bool) -> str:
     """A directory becomes absolute; anything else is taken for a Hugging Face id."""
     if not model.source or "://" in model.source:
         return model.source
@@ -70,7 +80,7 @@ def _locate(model: Model, base: Path, origin: str) -> str:
     looks_like_a_path = model.source.startswith((".", "/"))
     if not directory.is_dir() and not looks_like_a_path:
         return model.source
-    if not directory.is_dir():
+    if not elsewhere and not directory.is_dir():
         raise SettingsError(f"{origin}: model.source: there is no directory {directory}")
     if model.revision:
         raise SettingsError(f"{origin}: model.revision: a directory has no revision; it belongs to a Hugging Face id")

@@ -63,6 +63,11 @@ class Gateway(Section):
         0.25, gt=0, description="CPUs that Ray reserves for each; a scheduling weight, not a limit."
     )
     max_in_flight: int = Field(1024, ge=1, description="Requests in one gateway replica at a time; above it, 429.")
+    resource: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="A custom resource of Ray's that the machines for gateways have. Default: any machine.",
+    )
 
 
 class Console(Section):
