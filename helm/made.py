@@ -1,7 +1,7 @@
 """What of the chart is made from the rest of the repository: its schema, its rules and its dashboards. `make chart`.
 
-Helm can read no file outside the chart, so rules and dashboards are copies. The schema is closed at every level: values of
-the chart are described by values.yaml and RULES, the product's configuration by its own settings.
+Helm can read no file outside the chart, so rules and dashboards are copies. The schema is closed at every level: values
+of the chart are described by values.yaml and RULES, the product's configuration by its own settings.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _of(value: Any, path: str) -> Schema:
 
 
 def _plain(node: Any) -> Any:
-    """pydantic's schema without titles and defaults, with a union told apart by `kind`, so that an error names one place."""
+    """pydantic's schema without titles and defaults; unions told apart by `kind`, so that an error names one place."""
     if isinstance(node, list):
         return [_plain(one) for one in node]
     if not isinstance(node, dict):

@@ -4,7 +4,7 @@ configuration ── serve_config ── what Ray Serve is told, as data
                                     └─ import_path and args ── gateway(args), engine(args) ── applications (app.py)
 
 Ray Serve starts an application anew when its args change, and moves numbers in its `deployments` without that. So args
-hold what a replica is, and nothing that others need: a model that is added, or a limit, leaves the engines that run alone.
+hold what a replica is, and nothing that others need: a model that is added, or a limit, leaves running engines alone.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _has_replicas(deployment: Tree) -> bool:
     """Of its own, beside the gateway's."""
     engine = deployment["engine"]
     several = deployment.get("replicas", 1) > 1 or bool(deployment.get("scaling"))
-    return engine["kind"] == "vllm" or engine["kind"] == "echo" and engine.get("place", several) in (True, "replicas")
+    return engine["kind"] == "vllm" or (engine["kind"] == "echo" and engine.get("place", several) in (True, "replicas"))
 
 
 def _placed(deployment: Tree) -> Tree:
@@ -125,8 +125,8 @@ def _problems(settings: Settings) -> list[str]:
     for deployment in settings.deployments:
         if deployment.model.source.startswith("/") and not deployment.model.digest:
             found.append(
-                f"deployment '{deployment.name}': model.digest: a directory needs one, since whoever names it in the audit "
-                "log may run on a machine without it; 'clinserve weights digest DIR' prints it"
+                f"deployment '{deployment.name}': model.digest: a directory needs one, for the gateways may run "
+                "where it is not; 'clinserve weights digest DIR' prints it"
             )
     return found
 

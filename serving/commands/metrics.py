@@ -16,7 +16,7 @@ def server(directory: Path, host: str, port: int) -> ThreadingHTTPServer:
     nothing, none = CollectorRegistry(), Exemplars()
 
     class Scrape(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the base class's name
+        def do_GET(self) -> None:  # the base class's name
             if self.path.partition("?")[0] != "/metrics":
                 return self.send_error(404)
             directory.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
 def node_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
     """The switches for a machine that nobody shares, such as a pod, with HAProxy's files in `run_dir`.
 
-    The command that starts HAProxy must be there already (`haproxy_command`, or this module run with the folder's name).
+    The command that starts HAProxy must be there already: `haproxy_command`, or this module run with the folder's name.
     max_stream: seconds. Every replica change reloads HAProxy, and the old worker cuts what still runs after this
     (https://github.com/ray-project/ray/issues/66056).
     """

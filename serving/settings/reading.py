@@ -23,13 +23,14 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, elsewhere: bool
     """Read and validate the file at `path` with `environ` over it.
 
     Relative model directories become absolute (from the file's folder), as do `state_dir` and `weights.folder` (from
-    the working directory), because replicas run elsewhere; `elsewhere`: see parse. Raises SettingsError with every problem found.
+    the working directory), because replicas run elsewhere. `elsewhere`: see parse. Raises SettingsError with every
+    problem found.
     """
     return parse(read(path, environ), base=path.resolve().parent, origin=str(path), elsewhere=elsewhere)
 
 
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The tree of the file at `path` with `environ` over it, as it is written: nothing is checked yet. Raises SettingsError."""
+    """The tree of the file at `path` with `environ` over it, as it is written and unchecked. Raises SettingsError."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
