@@ -1,4 +1,6 @@
-"""What of the chart is made from the rest of the repository: its schema, its rules and its dashboards. `make chart`.
+"""What of the chart is made from the rest of the repository: its schema, the table in its README, rules and dashboards.
+
+`make chart` runs this.
 
 Helm can read no file outside the chart, so rules and dashboards are copies. The schema is closed at every level: values
 of the chart are described by values.yaml and RULES, the product's configuration by its own settings.
@@ -7,6 +9,7 @@ of the chart are described by values.yaml and RULES, the product's configuration
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -24,6 +27,8 @@ COPIES = {
     "files/rules": "deploy/observability/rules/*.yml",
     "files/dashboards": "deploy/observability/dashboards/*.json",
 }
+
+TABLE = re.compile(r"(?<=<!-- values -->\n).*?(?=<!-- /values -->)", re.DOTALL)
 
 FREE = {"nodeSelector", "affinity", "resources", "annotations", "labels", "commonLabels", "storeRef"}
 """Kubernetes' own words, which Kubernetes checks."""
@@ -144,7 +149,48 @@ def _plain(node: Any) -> Any:
     return {name: _plain(one) for name, one in kept.items()}
 
 
+_LINE = re.compile(r"(?P<indent> *)(?P<name>[A-Za-z]+):(?P<value>( [^#]*)?)(# (?P<told>.*))?$")
+
+
+def leaves(tree: Schema, path: str = "") -> dict[str, Any]:
+    """The chart's values by their paths. Kubernetes' own words and the product's are values as they are."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        at = f"{path}.{name}".lstrip(".")
+        if isinstance(value, dict) and value and name not in FREE and at != "config":
+            found |= leaves(value, at)
+        else:
+            found[at] = value
+    return found
+
+
+def table() -> str:
+    """Every value with its default and what values.yaml says above and beside it; sections with what it says of them."""
+    text = (CHART / "values.yaml").read_text()
+    defaults = leaves(yaml.safe_load(text))
+    rows, above, path = [], list[str](), list[str]()
+    for line in text.partition("\n\n")[2].splitlines():
+        if line.lstrip().startswith("#"):
+            above.append(line.strip("# "))
+        elif match := _LINE.match(line):
+            path = [*path[: len(match["indent"]) // 2], match["name"]]
+            at, told = ".".join(path), " ".join(filter(None, [*above, match["told"]]))
+            if at in defaults or told and any(leaf.startswith(f"{at}.") for leaf in defaults):
+                rows.append(f"| `{at}` | {_shown(defaults.get(at))} | {told.replace('|', chr(92) + '|')} |")
+            above = []
+    return "\n".join(["| value | default | |", "|---|---|---|", *rows])
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"`{text}`" if 0 < len(text) < 60 else '`""`' if text == "" else "see values.yaml"
+
+
 def write() -> None:
+    readme = (CHART / "README.md").read_text()
+    (CHART / "README.md").write_text(TABLE.sub(lambda _: table() + "\n", readme))
     for folder, pattern in COPIES.items():
         shutil.rmtree(CHART / folder, ignore_errors=True)
         (CHART / folder).mkdir(parents=True)

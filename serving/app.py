@@ -59,8 +59,6 @@ __all__ = [
 ]  # of the other pages of the assembly, for the command line
 
 GATEWAY_APP = "gateway"
-_SHARE = 0.001
-"""Of a custom resource: it says where, not how many."""
 BOOKS_SECONDS = 15.0
 """For a gateway that stops to write what is in its memory, after its last answer."""
 
@@ -258,7 +256,7 @@ def gateway_application(settings: Settings) -> Application:
         graceful_shutdown_wait_loop_s=0.5,
         ray_actor_options={
             "num_cpus": settings.gateway.num_cpus,
-            "resources": {settings.gateway.resource: _SHARE} if settings.gateway.resource else {},
+            "resources": {settings.gateway.resource: 1.0} if settings.gateway.resource else {},
             "runtime_env": {"env_vars": _metrics_env(settings)},
         },
     )
@@ -304,7 +302,7 @@ def _placement(deployment: config.Deployment, env: dict[str, str]) -> dict[str, 
     # One bundle a GPU, the replica itself in the first; the type, if any, as Ray's LLMServer asks for it.
     bundle: dict[str, float] = {"CPU": 1.0, "GPU": 1.0}
     if engine.accelerator_type:
-        bundle[f"accelerator_type:{engine.accelerator_type}"] = _SHARE
+        bundle[f"accelerator_type:{engine.accelerator_type}"] = 0.001
     first = bundle | {"CPU": 1.0 + engine.num_cpus}
     return {
         "ray_actor_options": actor,

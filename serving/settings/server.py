@@ -66,7 +66,7 @@ class Gateway(Section):
     resource: str | None = Field(
         None,
         pattern=r"^[a-z][a-z0-9_-]*$",
-        description="A custom resource of Ray's that the machines for gateways have. Default: any machine.",
+        description="Custom resource of Ray's, of which each replica takes one: where gateways run. Default: anywhere.",
     )
 
 

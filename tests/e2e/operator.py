@@ -1,10 +1,11 @@
-"""KubeRay's part, on this machine: a Ray that is told of one Serve config after another, each a file named on standard input.
+"""KubeRay's part, on this machine: a Ray that is told of one Serve config after another, files named on its input.
 
 What the operator sends to Ray's dashboard goes to the same controller here. `served` on standard output: it runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def main() -> None:
         cluster.start_ray(num_cpus=4)
         cluster.start_serve()
         print(cluster.logs, flush=True)
-        for file in (first, *sys.stdin):
+        for file in itertools.chain([first], sys.stdin):
             deploy(cluster, yaml.safe_load(Path(file.strip()).read_text()))
             print("served", flush=True)
     finally:

@@ -54,7 +54,9 @@ class Cluster:
         """The ConfigMap, and the Secret that `clinserve secrets` makes."""
         for name in ("etc/config", "etc/secrets", "tmp", "run"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "etc/config/clinserve.yaml").write_text(wanted.one("ConfigMap", "-next-config")["data"]["clinserve.yaml"])
+        (self.folder / "etc/config/clinserve.yaml").write_text(
+            wanted.one("ConfigMap", "-next-config")["data"]["clinserve.yaml"]
+        )
         secret = yaml.safe_load(self.run(["clinserve", "secrets"], {}).stdout)
         for name, value in secret["stringData"].items():
             (self.folder / "etc/secrets" / name).write_text(value)

@@ -88,7 +88,9 @@ def story(name: str) -> Tree:
     return values
 
 
-def render(values: Tree, *, chart: Path = CHART, kube_version: str = NEWEST, release: str = "rel", **options: Any) -> Rendered:
+def render(
+    values: Tree, *, chart: Path = CHART, kube_version: str = NEWEST, release: str = "rel", **options: Any
+) -> Rendered:
     """Raises HelmError. options: of Helm's engine, such as api_versions and is_upgrade."""
     wanted = {"name": release, "namespace": "models", "kube_version": kube_version, **options}
     with helm_python.Chart.load(chart) as loaded:
@@ -108,7 +110,9 @@ def merged(base: Tree, *changes: Tree) -> Tree:
         base = {
             **base,
             **{
-                name: merged(base[name], value) if isinstance(value, dict) and isinstance(base.get(name), dict) else value
+                name: merged(base[name], value)
+                if isinstance(value, dict) and isinstance(base.get(name), dict)
+                else value
                 for name, value in change.items()
             },
         }

@@ -39,6 +39,12 @@ secrets.existingSecret: name a Secret; `clinserve secrets NAME | kubectl apply -
 {{- else if gt (len $ways) 1 }}
 secrets: {{ join " and " $ways }} are alternatives; choose one
 {{- end }}
+{{- if and .Values.secrets.keyVaultCsi.enabled (not .Values.azureWorkloadIdentity.clientId) }}
+azureWorkloadIdentity.clientId: secrets.keyVaultCsi needs azureWorkloadIdentity.clientId, the identity that may read the vault
+{{- end }}
+{{- if and .Values.secrets.keyVaultCsi.enabled (not (and .Values.secrets.keyVaultCsi.vault .Values.secrets.keyVaultCsi.tenantId)) }}
+secrets.keyVaultCsi: name vault and tenantId
+{{- end }}
 {{- $known := list }}
 {{- range .Values.extraEnv }}{{ $known = append $known .name }}{{ end }}
 {{- range .Values.deployments }}
