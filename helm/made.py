@@ -165,7 +165,7 @@ def leaves(tree: Schema, path: str = "") -> dict[str, Any]:
 
 
 def table() -> str:
-    """Every value with its default and what values.yaml says above and beside it; sections with what it says of them."""
+    """Every value with its default and what values.yaml says above and beside it; sections likewise."""
     text = (CHART / "values.yaml").read_text()
     defaults = leaves(yaml.safe_load(text))
     rows, above, path = [], list[str](), list[str]()
@@ -175,7 +175,7 @@ def table() -> str:
         elif match := _LINE.match(line):
             path = [*path[: len(match["indent"]) // 2], match["name"]]
             at, told = ".".join(path), " ".join(filter(None, [*above, match["told"]]))
-            if at in defaults or told and any(leaf.startswith(f"{at}.") for leaf in defaults):
+            if at in defaults or (told and any(leaf.startswith(f"{at}.") for leaf in defaults)):
                 rows.append(f"| `{at}` | {_shown(defaults.get(at))} | {told.replace('|', chr(92) + '|')} |")
             above = []
     return "\n".join(["| value | default | |", "|---|---|---|", *rows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,10 @@ class Rendered:
     def notes(self) -> str:
         return next(text for path, text in self.files.items() if path.endswith("NOTES.txt"))
 
-    @property
+    @cached_property
     def objects(self) -> list[Tree]:
         texts = (text for path, text in self.files.items() if path.endswith(".yaml"))
-        return [one for text in texts for one in yaml.safe_load_all(text) if one]
+        return [one for text in texts for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]
 
     def of(self, kind: str, name: str = "") -> list[Tree]:
         """name: how it ends."""

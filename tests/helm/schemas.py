@@ -99,9 +99,18 @@ POD_MONITOR = resource(
     )
 )
 _RULE = closed(
-    ("expr",), record=TEXT, alert=TEXT, expr=TEXT, **{"for": TEXT}, labels=TEXTS, annotations=TEXTS, keep_firing_for=TEXT
+    ("expr",),
+    record=TEXT,
+    alert=TEXT,
+    expr=TEXT,
+    **{"for": TEXT},
+    labels=TEXTS,
+    annotations=TEXTS,
+    keep_firing_for=TEXT,
 )
-PROMETHEUS_RULE = resource(closed(("groups",), groups=several(closed(("name", "rules"), name=TEXT, interval=TEXT, rules=several(_RULE)))))
+PROMETHEUS_RULE = resource(
+    closed(("groups",), groups=several(closed(("name", "rules"), name=TEXT, interval=TEXT, rules=several(_RULE))))
+)
 EXTERNAL_SECRET = resource(
     closed(
         ("secretStoreRef", "target", "data"),
@@ -147,7 +156,11 @@ def check(one: Tree, version: str = "1.36") -> None:
         for template in pod_templates(one):
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]}
             kubernetes_validate.validate(pod, version, strict=True)
-    except (jsonschema.ValidationError, kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+    except (
+        jsonschema.ValidationError,
+        kubernetes_validate.ValidationError,
+        kubernetes_validate.SchemaNotFoundError,
+    ) as error:
         name = f"{one['kind']} {one['metadata'].get('name')}"
         raise Refused(f"{name}: {getattr(error, 'message', error)}") from None
 

@@ -13,7 +13,9 @@ every_story = pytest.mark.parametrize("name", STORIES)
 
 
 def environment(pod: Tree) -> dict[str, object]:
-    return {one["name"]: one.get("value") for container in pod["spec"]["containers"] for one in container.get("env", ())}
+    return {
+        one["name"]: one.get("value") for container in pod["spec"]["containers"] for one in container.get("env", ())
+    }
 
 
 @every_story
@@ -90,7 +92,11 @@ def test_the_head_may_do_what_the_autoscaler_does(name: str) -> None:
     """With a service account of ours, the operator makes neither role nor binding."""
     wanted = rendered(name)
     account = wanted.cluster["headGroupSpec"]["template"]["spec"]["serviceAccountName"]
-    assert wanted.one("RoleBinding")["subjects"][0]["name"] == account == wanted.one("ServiceAccount", "-head")["metadata"]["name"]
+    assert (
+        wanted.one("RoleBinding")["subjects"][0]["name"]
+        == account
+        == wanted.one("ServiceAccount", "-head")["metadata"]["name"]
+    )
     rules = {tuple(rule["resources"]): set(rule["verbs"]) for rule in wanted.one("Role")["rules"]}
     assert rules == {("pods",): {"get", "list", "watch"}, ("rayclusters",): {"get", "patch"}}
 

@@ -58,7 +58,10 @@ ANEW: dict[str, Tree] = {
     "the longest stream": {"config": {"server": {"max_stream": "2h"}}},
     "the time to stop": {"config": {"server": {"stop_timeout": "9m"}}},
     "a pod's memory": {"gatewayPods": {"memory": "9Gi"}},
-    "no identity": {"azureWorkloadIdentity": {"clientId": ""}, "secrets": {"existingSecret": "x", "keyVaultCsi": {"enabled": False}}},
+    "no identity": {
+        "azureWorkloadIdentity": {"clientId": ""},
+        "secrets": {"existingSecret": "x", "keyVaultCsi": {"enabled": False}},
+    },
     "a volume": {"extraVolumes": [{"name": "x", "emptyDir": {}}]},
     "the order of groups": {"workerGroups": STORY["workerGroups"][::-1]},
 }

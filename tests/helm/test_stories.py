@@ -40,14 +40,18 @@ def test_what_is_rendered_is_clean_yaml_without_a_key_twice(name: str, tmp_path:
     for path, text in rendered(name, NEWEST).files.items():
         if path.endswith(".yaml"):
             (tmp_path / path.replace("/", "_")).write_text(text.strip() + "\n")
-    done = subprocess.run([Path(sys.executable).parent / "yamllint", "-s", "-d", rules, tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "yamllint", "-s", "-d", rules, tmp_path], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 
 def test_values_and_stories_are_clean_yaml_without_a_key_twice() -> None:
     rules = "{extends: relaxed, rules: {key-duplicates: enable, line-length: disable}}"
     files = [CHART / "values.yaml", CHART / "Chart.yaml", *STORIES.values()]
-    done = subprocess.run([Path(sys.executable).parent / "yamllint", "-s", "-d", rules, *files], capture_output=True, text=True)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "yamllint", "-s", "-d", rules, *files], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 

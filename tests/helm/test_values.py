@@ -94,7 +94,9 @@ def test_values_that_contradict_each_other_are_refused_with_their_mend(name: str
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
     said = problems({})
-    assert all(word in said for word in ("image.repository", "image.digest", "secrets.existingSecret", "config.database.url"))
+    assert all(
+        word in said for word in ("image.repository", "image.digest", "secrets.existingSecret", "config.database.url")
+    )
 
 
 def test_an_image_volume_is_refused_where_kubernetes_has_none() -> None:
