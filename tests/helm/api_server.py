@@ -81,7 +81,9 @@ class Cluster:
         """As its controller would set it."""
         failed = name in self.fail
         if kind == "Job":
-            return {"conditions": [{"type": "Failed" if failed else "Complete", "status": "True"}]} | {"failed" if failed else "succeeded": 1}
+            return {"conditions": [{"type": "Failed" if failed else "Complete", "status": "True"}]} | {
+                "failed" if failed else "succeeded": 1
+            }
         if kind == "Pod":
             return {"phase": "Failed" if failed else "Succeeded"}
         return {}
@@ -122,7 +124,12 @@ class _Handler(BaseHTTPRequestHandler):
         if query.get("watch"):
             return self._watch(items)
         kind = next(kind for kind, plural, _ in KINDS[place[0]] if plural == place[1])
-        listed = {"apiVersion": place[0], "kind": f"{kind}List", "metadata": {"resourceVersion": str(self.held.versions)}, "items": items}
+        listed = {
+            "apiVersion": place[0],
+            "kind": f"{kind}List",
+            "metadata": {"resourceVersion": str(self.held.versions)},
+            "items": items,
+        }
         return self._answer(200, listed)
 
     def do_POST(self) -> None:
@@ -158,7 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._status(422, "Invalid", str(refused))
 
     def _selected(self, one: Tree, query: Tree) -> bool:
-        wanted = [word.partition("=")[2] for word in query.get("fieldSelector", "").split(",") if word.startswith("metadata.name")]
+        wanted = [
+            word.partition("=")[2]
+            for word in query.get("fieldSelector", "").split(",")
+            if word.startswith("metadata.name")
+        ]
         return not wanted or one["metadata"]["name"] in wanted
 
     def _watch(self, items: list[Tree]) -> None:
@@ -166,7 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "application/json")
         self.send_header("connection", "close")
         self.end_headers()
-        mark = {"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": str(self.held.versions), "annotations": {"k8s.io/initial-events-end": "true"}}}
+        mark = {
+            "kind": "Pod",
+            "apiVersion": "v1",
+            "metadata": {
+                "resourceVersion": str(self.held.versions),
+                "annotations": {"k8s.io/initial-events-end": "true"},
+            },
+        }
         events = [{"type": "ADDED", "object": one} for one in items]
         if items:
             mark |= {"kind": items[0]["kind"], "apiVersion": items[0]["apiVersion"]}
@@ -191,7 +209,17 @@ class _Handler(BaseHTTPRequestHandler):
         return dict(yaml.safe_load(text) or {})
 
     def _status(self, code: int, reason: str, message: str) -> None:
-        self._answer(code, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": code})
+        self._answer(
+            code,
+            {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "status": "Failure",
+                "reason": reason,
+                "message": message,
+                "code": code,
+            },
+        )
 
     def _answer(self, code: int, body: object) -> None:
         data = json.dumps(body).encode()
@@ -212,7 +240,11 @@ def laid_over(old: Tree, new: Tree) -> Tree:
         if value is None:
             merged.pop(key, None)
         else:
-            merged[key] = laid_over(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+            merged[key] = (
+                laid_over(merged[key], value)
+                if isinstance(value, dict) and isinstance(merged.get(key), dict)
+                else value
+            )
     return merged
 
 
@@ -223,12 +255,23 @@ def discovery(path: str) -> Tree | None:
     if path == "api":
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == "apis":
-        groups = [{"name": one.split("/")[0], "versions": [{"groupVersion": one, "version": "v1"}], "preferredVersion": {"groupVersion": one, "version": "v1"}} for one in KINDS if "/" in one]
+        groups = [
+            {
+                "name": one.split("/")[0],
+                "versions": [{"groupVersion": one, "version": "v1"}],
+                "preferredVersion": {"groupVersion": one, "version": "v1"},
+            }
+            for one in KINDS
+            if "/" in one
+        ]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
     version = path.removeprefix("apis/").removeprefix("api/")
     if version in KINDS and path.startswith("api"):
         verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
-        listed = [{"name": plural, "singularName": kind.lower(), "namespaced": inside, "kind": kind, "verbs": verbs} for kind, plural, inside in KINDS[version]]
+        listed = [
+            {"name": plural, "singularName": kind.lower(), "namespaced": inside, "kind": kind, "verbs": verbs}
+            for kind, plural, inside in KINDS[version]
+        ]
         return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": listed}
     if path == "openapi/v3":
         return {"paths": {_root(one): {"serverRelativeURL": f"/openapi/v3/{_root(one)}"} for one in KINDS}}
@@ -246,6 +289,9 @@ def openapi(version: str) -> Tree:
     group, _, number = version.rpartition("/")
     paths = {}
     for kind, plural, _ in KINDS[version]:
-        told = {"parameters": [{"name": "fieldValidation", "in": "query"}], "x-kubernetes-group-version-kind": {"group": group, "version": number, "kind": kind}}
+        told = {
+            "parameters": [{"name": "fieldValidation", "in": "query"}],
+            "x-kubernetes-group-version-kind": {"group": group, "version": number, "kind": kind},
+        }
         paths[f"/{_root(version)}/namespaces/{{namespace}}/{plural}/{{name}}"] = {"patch": told}
     return {"openapi": "3.0.0", "info": {"title": "x", "version": "x"}, "paths": paths}

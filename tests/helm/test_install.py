@@ -52,7 +52,9 @@ def test_install_upgrade_test_roll_back_uninstall(name: str, cluster: Cluster, h
     cluster.made.clear()
     helm.upgrade(CHART, "rel", with_limit(values, 200), namespace="models", timeout=SECONDS)
     assert limit_of(cluster) == 200
-    assert cluster.made[:2] == ["ConfigMap/rel-clinserve-next-config", "Job/rel-clinserve-prepare"], "before anything changes"
+    assert cluster.made[:2] == ["ConfigMap/rel-clinserve-next-config", "Job/rel-clinserve-prepare"], (
+        "before anything changes"
+    )
     after = cluster.of("RayService")["rel-clinserve"]["spec"]["rayClusterConfig"]
     assert after == first["RayService"]["rel-clinserve"]["spec"]["rayClusterConfig"]
 
@@ -82,13 +84,17 @@ def test_a_missed_objective_fails_the_upgrade(cluster: Cluster, helm: helm_pytho
     helm.install(CHART, "rel", story("laptop"), namespace="models", timeout=SECONDS)
     cluster.fail.add("rel-clinserve-load-test")
     with pytest.raises(HelmError, match="load-test"):
-        helm.upgrade(CHART, "rel", merged(story("laptop"), {"loadTest": {"enabled": True}}), namespace="models", timeout=SECONDS)
+        helm.upgrade(
+            CHART, "rel", merged(story("laptop"), {"loadTest": {"enabled": True}}), namespace="models", timeout=SECONDS
+        )
 
 
 def test_what_an_api_server_refuses_is_not_installed(cluster: Cluster, helm: helm_python.Config) -> None:
     broken = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "dta": {}}
     with pytest.raises(HelmError, match="dta"):
-        helm.install(CHART, "rel", merged(story("laptop"), {"extraObjects": [broken]}), namespace="models", timeout=SECONDS)
+        helm.install(
+            CHART, "rel", merged(story("laptop"), {"extraObjects": [broken]}), namespace="models", timeout=SECONDS
+        )
 
 
 def test_too_old_a_kubernetes_is_refused(tmp_path: Path, cluster: Cluster, helm: helm_python.Config) -> None:
