@@ -17,6 +17,8 @@ Tree = dict[str, Any]
 SERVER: Tree = {"host": "0.0.0.0", "state_dir": "/var/lib/clinserve"}
 MODEL: Tree = {"name": "m", "model": {"source": "org/model"}, "engine": {"kind": "vllm", "device": "cpu"}}
 
+ECHO: Tree = {"name": "e", "engine": {"kind": "echo"}}
+
 
 def told(folder: Path, **sections: Any) -> Tree:
     file = folder / "config.yaml"
@@ -53,8 +55,8 @@ def test_what_an_engine_reads_and_what_it_does_not_are_settings() -> None:
         ({"server": {"host": "0.0.0.0"}}, "server.state_dir: .clinserve is relative"),
         ({"deployments": [MODEL | {"model": {"source": "../m"}}]}, "model.source: ../m is relative"),
         ({"deployments": [MODEL | {"model": {"source": "/models/m"}}]}, "model.digest: a directory needs one"),
-        ({"guards": [{"name": "g", "kind": "blocklist", "terms_file": "terms.txt"}]}, "guard 'g': terms_file: terms.txt"),
-        ({"deployments": [{"name": "e", "engine": {"kind": "echo"}}], "server": SERVER | {"runtime": "process"}}, "server.runtime"),
+        ({"guards": [{"name": "g", "kind": "blocklist", "terms_file": "terms.txt"}]}, "guard 'g': terms_file: terms"),
+        ({"deployments": [ECHO], "server": SERVER | {"runtime": "process"}}, "server.runtime: Ray Serve runs"),
         ({"deployments": [MODEL | {"replcas": 2}]}, "did you mean 'replicas'?"),
     ],
 )  # fmt: skip

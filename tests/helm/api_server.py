@@ -1,4 +1,4 @@
-"""A small stand-in for a Kubernetes API server, enough for real Helm: discovery, objects, apply, watch, and strict schemas.
+"""A small stand-in for a Kubernetes API server, enough for real Helm: discovery, objects, watch, strict schemas.
 
 It is not Kubernetes: no admission, defaults, scheduling, RBAC, finalizers or field ownership, and nobody runs anything.
 Jobs are complete and pods succeed as soon as they are made, so hooks end; `fail` names those that do not.
@@ -22,8 +22,9 @@ from tests.helm.chart import Tree
 from tests.helm.schemas import Refused, check
 
 KINDS = {  # by group and version: kind, plural, whether it has a namespace
-    "v1": [("ConfigMap", "configmaps", True), ("Secret", "secrets", True), ("Pod", "pods", True), ("Service", "services", True),
-           ("ServiceAccount", "serviceaccounts", True), ("PersistentVolumeClaim", "persistentvolumeclaims", True),
+    "v1": [("ConfigMap", "configmaps", True), ("Secret", "secrets", True), ("Pod", "pods", True),
+           ("Service", "services", True), ("ServiceAccount", "serviceaccounts", True),
+           ("PersistentVolumeClaim", "persistentvolumeclaims", True),
            ("PersistentVolume", "persistentvolumes", False), ("Namespace", "namespaces", False)],
     "apps/v1": [("Deployment", "deployments", True)],
     "batch/v1": [("Job", "jobs", True)],

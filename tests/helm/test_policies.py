@@ -19,9 +19,9 @@ ARGUED = {
     "CKV_K8S_8": "liveness: KubeRay puts in Ray's own, which know about its token; jobs end by themselves",
     "CKV_K8S_9": "readiness: the same",
     "CKV_K8S_15": "pull policy Always: images are named by digest, and a registry that is away must stop no pod",
-    "CKV_K8S_43": "digests: the stories default and laptop name a tag, to be readable; NOTES say what a digest is worth",
-    "CKV_K8S_38": "a token for the API server: Ray's autoscaler, in the head's pod, asks it for pods; nobody else has one",
-    "CKV_K8S_35": "secrets as variables: the administrator's and the test's key, in jobs of seconds; all others are files",
+    "CKV_K8S_43": "digests: the stories default and laptop name a tag; NOTES say what a digest is worth",
+    "CKV_K8S_38": "a token for the API server: Ray's autoscaler, in the head's pod, asks for pods; nobody else has one",
+    "CKV_K8S_35": "secrets as variables: the administrator's and the test's key, in short jobs; all others are files",
 }
 
 

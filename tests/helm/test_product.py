@@ -29,11 +29,11 @@ every_story = pytest.mark.parametrize("name", STORIES)
 WORDS: Tree = {  # of a deployment: every kind of engine, and what is the gateway's, what an engine's
     "deployments": [
         {"name": "a", "engine": {"kind": "echo"}},
-        {"name": "b", "engine": {"kind": "http", "url": "http://x/v1", "rename": {"max_tokens": "max_completion_tokens"}}},
+        {"name": "b", "engine": {"kind": "http", "url": "http://x/v1", "rename": {"max_tokens": "max"}}},
         {
             "name": "c",
             "model": {"source": "org/model", "revision": "a" * 40, "notice": "no: 'quotes' \"or\" #signs"},
-            "engine": {"kind": "vllm", "device": "cpu", "args": {"max_model_len": 1000000, "enforce_eager": True}, "env": {"A": "1"}},
+            "engine": {"kind": "vllm", "device": "cpu", "args": {"max_model_len": 1000000}, "env": {"A": "1"}},
             "replicas": 2, "guards": ["g"], "spill_to": "b", "priority_tier": True,
             "limits": {"max_tokens": 5}, "price": {"prompt": "0.40"},
         },

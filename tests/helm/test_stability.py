@@ -1,7 +1,7 @@
 """What builds a second cluster, with as many GPUs, and what does not: README, "What doubles the GPUs".
 
-KubeRay compares a hash of rayClusterConfig without numbers of replicas and without groups appended at the end. So that part
-must be the same, byte for byte, whatever else changes; and what must change it is tested too, lest a test of nothing pass.
+KubeRay compares a hash of rayClusterConfig without numbers of replicas and without groups appended at the end. So that
+part must be the same, byte for byte, whatever else changes; and what must change it is tested too.
 """
 
 from __future__ import annotations
