@@ -106,6 +106,8 @@ def _relative(tree: Tree) -> list[str]:
     paths = [("server.state_dir", server.get("state_dir", ".clinserve")), ("weights.folder", weights.get("folder"))]
     for guard in tree.get("guards") or ():
         paths += [(f"guard '{guard['name']}': {name}", guard.get(name)) for name in ("terms_file", "patterns_file")]
+    for d in tree["deployments"]:
+        paths.append((f"deployment '{d['name']}': scaling.profile", (d.get("scaling") or {}).get("profile")))
     found = [(place, path) for place, path in paths if path and not path.startswith("/")]
     sources = [
         (f"deployment '{d['name']}': model.source", (d.get("model") or {}).get("source", ""))
