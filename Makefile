@@ -16,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup setup-dev serve chat doctor observe check format test drill bench bench-litellm load image image-test lock readme dashboards clean
+.PHONY: help setup setup-dev serve chat doctor observe check format test drill bench bench-litellm load image image-test lock readme dashboards chart clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -86,6 +86,9 @@ readme: setup-dev ## Write the tables of README.md anew
 
 dashboards: setup ## Write the dashboards' JSON anew
 	@$(BIN)/python deploy/observability/generator
+
+chart: setup ## Write the chart's schema, table, rules and dashboards anew
+	@$(BIN)/python helm/made.py
 
 clean: ## Remove the virtual environment and all state
 	rm -rf $(VENV) .clinserve

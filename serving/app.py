@@ -74,19 +74,27 @@ _WATCHED = {"health_check_period_s": 2, "health_check_timeout_s": 4}
 """A replica that has died is replaced at the next check, one that hangs after three that it has not answered."""
 
 
-def load_settings(path: Path) -> Settings:
-    """The settings of a file, checked whole, engine arguments included. Raises SettingsError."""
-    settings = config.load(path)
+def load_settings(path: Path, *, elsewhere: bool = False) -> Settings:
+    """The settings of a file, checked whole, engine arguments included. Raises SettingsError.
+
+    elsewhere: its directories are those of other machines.
+    """
+    settings = config.load(path, elsewhere=elsewhere)
+    check_engine_args(settings, str(path))
+    return settings
+
+
+def check_engine_args(settings: Settings, origin: str) -> None:
+    """Raises SettingsError for an argument that vLLM does not know, or that is the product's to set."""
     known = engine_args.known_names()
     problems = [
-        f"{path}: deployments[{index}].{problem}"
+        f"{origin}: deployments[{index}].{problem}"
         for index, deployment in enumerate(settings.deployments)
         if isinstance(deployment.engine, config.VllmEngine)
         for problem in engine_args.problems_with(deployment.engine.args, known)
     ]
     if problems:
         raise config.SettingsError("\n".join(problems))
-    return settings
 
 
 def build_parts(
@@ -296,7 +304,11 @@ def gateway_application(settings: Settings, token: str = "") -> Application:
         max_surge_percent=100,  # new ones first: there is always one that answers
         **_WATCHED
         | {"health_check_timeout_s": 10},  # HAProxy passes over one that hangs before that; and it has streams
-        ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
+        ray_actor_options={
+            "num_cpus": settings.gateway.num_cpus,
+            "resources": {settings.gateway.resource: 1.0} if settings.gateway.resource else {},
+            "runtime_env": {"env_vars": _metrics_env(settings)},
+        },
     )
     start_seconds = {d.name: profile_of(settings, d).start_seconds for d in settings.replicated}
     revisions = revisions_of(settings)

@@ -92,6 +92,54 @@ def serve(
         fail(str(error))
 
 
+@cli.command("serve-config")
+def serve_config(config: Config = DEFAULT_CONFIG) -> None:
+    """Print what Ray Serve is told of a configuration: for `serve deploy`, or a RayService's serveConfigV2."""
+    import yaml
+
+    from serving.rayservice import serve_config_of
+
+    try:
+        typer.echo(yaml.safe_dump(serve_config_of(config), sort_keys=False), nl=False)
+    except SettingsError as error:
+        fail(str(error))
+
+
+@cli.command()
+def prepare(config: Config = DEFAULT_CONFIG) -> None:
+    """Do what comes before the first request: database, tenants, administrator. `serve` does it by itself."""
+    from serving.commands import serve as command
+    from serving.commands.progress import Progress
+
+    settings = load(config, elsewhere=True)
+    try:
+        command.prepare(settings, Progress())
+        command.demo_key(settings)
+    except (command.CannotStart, SettingsError, SecretsError) as error:
+        fail(str(error))
+
+
+@cli.command()
+def secrets(name: Annotated[str, typer.Argument(help="Of the Secret.")] = "clinserve") -> None:
+    """Print a Kubernetes Secret with new secrets, for `kubectl apply -f -`. Nothing is kept here."""
+    from serving.commands import secrets as command
+
+    typer.echo(command.manifest(name), nl=False)
+
+
+@cli.command()
+def metrics(
+    config: Config = DEFAULT_CONFIG,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 9464,
+) -> None:
+    """Answer scrapes of this machine's processes at /metrics, where no gateway does; Ctrl-C ends it."""
+    from serving.app import metrics_dir
+    from serving.commands import metrics as command
+
+    command.server(metrics_dir(load(config, elsewhere=True)), host, port).serve_forever()
+
+
 @cli.command()
 def reload(
     config: Config = DEFAULT_CONFIG,
@@ -342,11 +390,12 @@ def _weights_errors() -> Iterator[None]:
         fail(str(error))
 
 
-def load(path: Path) -> Settings:
+def load(path: Path, *, elsewhere: bool = False) -> Settings:
+    """elsewhere: its directories are those of other machines."""
     from serving.app import load_settings
 
     try:
-        return load_settings(path)
+        return load_settings(path, elsewhere=elsewhere)
     except SettingsError as error:
         fail(str(error))
 
@@ -355,7 +404,7 @@ def _office(config: Path) -> Office:
     from serving.app import open_office
 
     try:
-        return open_office(read_settings(config))  # unlike load, without vLLM's arguments: they take a while
+        return open_office(read_settings(config, elsewhere=True))  # not load: vLLM's arguments take a while
     except (SettingsError, SecretsError) as error:
         fail(str(error))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-_REQUIRED = {
+REQUIRED = {
     "pepper": "CLINSERVE_PEPPER",
     "engine": "CLINSERVE_ENGINE_SECRET",
     "cache_salt": "CLINSERVE_CACHE_SALT",
@@ -25,7 +25,7 @@ _REQUIRED = {
     "audit": "CLINSERVE_AUDIT_SECRET",
     "signing": "CLINSERVE_AUDIT_SIGNING_KEY",
 }
-_OPTIONAL = {"database_password": "CLINSERVE_DATABASE_PASSWORD", "redis_password": "CLINSERVE_REDIS_PASSWORD"}
+OPTIONAL = {"database_password": "CLINSERVE_DATABASE_PASSWORD", "redis_password": "CLINSERVE_REDIS_PASSWORD"}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -81,10 +81,10 @@ class Secrets:
         Without a vault, a required one is made once in `state_dir/secrets`. With one it must be there: two replicas
         would make two. Raises SecretsError.
         """
-        given = {name: _given(variable, environ, vault) for name, variable in (_REQUIRED | _OPTIONAL).items()}
+        given = {name: _given(variable, environ, vault) for name, variable in (REQUIRED | OPTIONAL).items()}
         required = {
             name: given[name] or _made(variable, state_dir / "secrets" / name, vault)
-            for name, variable in _REQUIRED.items()
+            for name, variable in REQUIRED.items()
         }
         return cls(
             pepper=required["pepper"].encode(),

@@ -6,10 +6,13 @@ import os
 import shlex
 import shutil
 import socket
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+
+_HAPROXY = "haproxy"
 
 # Why each: measured in the README's Decisions, "HAProxy and direct streaming".
 SWITCHES = {
@@ -58,20 +61,28 @@ s#^( *)errorfile (50[234]) .*#\\1http-error status \\2 content-type {_WAIT}#
 
 
 def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
-    """The switches, with HAProxy's files in `run_dir` and its side ports free, so that two servers can share a machine.
-
-    max_stream: seconds. Every replica change reloads HAProxy, and the old worker cuts what still runs after this
-    (https://github.com/ray-project/ray/issues/66056).
-    """
+    """The switches for this machine, with side ports that are free, so that two servers can share it."""
     metrics, stats, fallback_http, fallback_grpc = free_ports(4)
-    return SWITCHES | {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_command(run_dir)),
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(max_stream) + 60),
+    haproxy_command(run_dir)
+    return node_environment(max_stream=max_stream, run_dir=run_dir) | {
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, (os.cpu_count() or 1) // 2)),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+    }
+
+
+def node_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
+    """The switches for a machine that nobody shares, such as a pod, with HAProxy's files in `run_dir`.
+
+    The command that starts HAProxy must be there already: `haproxy_command`, or this module run with the folder's name.
+    max_stream: seconds. Every replica change reloads HAProxy, and the old worker cuts what still runs after this
+    (https://github.com/ray-project/ray/issues/66056).
+    """
+    return SWITCHES | {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(run_dir / _HAPROXY),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(max_stream) + 60),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_dir / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_dir / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run_dir),
@@ -90,7 +101,7 @@ def haproxy_command(run_dir: Path) -> Path:
     bundled = Path(found.origin).parent / "bin" / "haproxy" if found and found.origin else None
     binary = str(bundled) if bundled and bundled.exists() else shutil.which("haproxy") or "haproxy"
     run_dir.mkdir(parents=True, exist_ok=True)
-    command, mending = run_dir / "haproxy", run_dir / "mended.sed"
+    command, mending = run_dir / _HAPROXY, run_dir / "mended.sed"
     mending.write_text(_MENDED)
     command.write_text(
         "#!/bin/sh\n"
@@ -114,3 +125,7 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+if __name__ == "__main__":  # a pod's init container: the image may be read-only, and its Python's place differs
+    haproxy_command(Path(sys.argv[1]))

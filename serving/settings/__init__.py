@@ -10,7 +10,7 @@ from serving.settings.deployments import Adapter, Deployment, Limits, Model, Pri
 from serving.settings.engines import EchoEngine, EchoFailure, Engine, HttpEngine, VllmEngine
 from serving.settings.governance import Audit, Idempotency, Identity, Issuer, Keys, Quotas, TenantLimits, Usage
 from serving.settings.guards import BlocklistGuard, Guard, ModerationGuard, PiiGuard
-from serving.settings.reading import adapters_of, load, parse
+from serving.settings.reading import adapters_of, load, parse, read
 from serving.settings.scaling import Scaling, Slo
 from serving.settings.server import Batches, Console, Database, Gateway, Responses, Server, Telemetry, Vault, Weights
 from serving.settings.tree import Settings, reference
@@ -21,5 +21,5 @@ __all__ = [
     "Engine", "Gateway", "Guard", "HttpEngine", "Idempotency", "Identity", "Issuer", "Keys", "Limits", "Model",
     "ModerationGuard", "PiiGuard", "Price", "Quotas", "Responses", "Scaling", "Section", "Server", "Settings",
     "SettingsError", "Slo", "Telemetry", "TenantLimits", "Usage", "Vault", "VllmEngine", "Weights", "adapters_of",
-    "load", "parse", "reference",
+    "load", "parse", "read", "reference",
 ]  # fmt: skip

@@ -22,17 +22,23 @@ ENVIRONMENT_PREFIX = "CLINSERVE_"
 _Pinned = TypeVar("_Pinned", bound=Pinned)
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+def load(path: Path, environ: Mapping[str, str] = os.environ, *, elsewhere: bool = False) -> Settings:
     """Read and validate the file at `path` with `environ` over it.
 
     Relative model directories become absolute (from the file's folder), as do `state_dir` and `weights.folder` (from
-    the working directory), because replicas run elsewhere. Raises SettingsError with every problem found.
+    the working directory), because replicas run elsewhere. `elsewhere`: see parse. Raises SettingsError with every
+    problem found.
     """
+    return parse(read(path, environ), base=path.resolve().parent, origin=str(path), elsewhere=elsewhere)
+
+
+def read(path: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The tree of the file at `path` with `environ` over it, as it is written and unchecked. Raises SettingsError."""
     tree = _yaml(path) or {}
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: expected settings at the top, such as 'deployments:'")
     _override(tree, environ)
-    return parse(tree, base=path.resolve().parent, origin=str(path))
+    return tree
 
 
 def _yaml(path: Path) -> Any:
@@ -44,14 +50,19 @@ def _yaml(path: Path) -> Any:
         raise SettingsError(f"{path}: not valid YAML: {error}") from error
 
 
-def parse(tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settings") -> Settings:
-    """Validate a settings tree as read from YAML; see `load` for what becomes absolute. Raises SettingsError."""
+def parse(
+    tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settings", elsewhere: bool = False
+) -> Settings:
+    """Validate a settings tree as read from YAML; see `load` for what becomes absolute. Raises SettingsError.
+
+    elsewhere: its directories are those of other machines, and not looked for here.
+    """
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError("\n".join(f"{origin}: {line}" for line in _explain(error))) from None
     server = settings.server.model_copy(update={"state_dir": settings.server.state_dir.absolute()})
-    deployments = tuple(_located(d, base, origin) for d in settings.deployments)
+    deployments = tuple(_located(d, base, origin, elsewhere) for d in settings.deployments)
     folder = settings.weights.folder
     weights = settings.weights.model_copy(update={"folder": folder and folder.absolute()})
     guards = tuple(_beside(g, base) if isinstance(g, BlocklistGuard) else g for g in settings.guards)
@@ -69,24 +80,25 @@ def adapters_of(deployment: Deployment) -> tuple[Adapter, ...]:
             more = Adapters.model_validate({"adapters": [] if read is None else read}).adapters
         except ValidationError as error:
             raise SettingsError("\n".join(f"{file}: {line}" for line in _explain(error, Adapters))) from None
-        listed += tuple(_at_home(adapter, file.parent, str(file)) for adapter in more)
+        listed += tuple(_at_home(adapter, file.parent, str(file), elsewhere=False) for adapter in more)
     names = [adapter.name for adapter in listed]
     if len(set(names)) < len(names):
         raise SettingsError(f"{deployment.adapters_file or deployment.name}: two adapters have the same name")
     return listed
 
 
-def _located(deployment: Deployment, base: Path, origin: str) -> Deployment:
+def _located(deployment: Deployment, base: Path, origin: str, elsewhere: bool) -> Deployment:
     file = deployment.adapters_file
     located = deployment.model_copy(
         update={
-            "model": _at_home(deployment.model, base, origin),
-            "adapters": tuple(_at_home(adapter, base, origin) for adapter in deployment.adapters),
+            "model": _at_home(deployment.model, base, origin, elsewhere),
+            "adapters": tuple(_at_home(adapter, base, origin, elsewhere) for adapter in deployment.adapters),
             "adapters_file": file and (base / file).absolute(),  # not resolved: Kubernetes swaps a link
             "scaling": deployment.scaling and _profiled(deployment.scaling, base),
         }
     )
-    adapters_of(located)
+    if not elsewhere:
+        adapters_of(located)
     return located
 
 
@@ -101,11 +113,11 @@ def _beside(guard: BlocklistGuard, base: Path) -> BlocklistGuard:
     return guard.model_copy(update={name: file and (base / file).resolve() for name, file in files.items()})
 
 
-def _at_home(pinned: _Pinned, base: Path, origin: str) -> _Pinned:
-    return pinned.model_copy(update={"source": _locate(pinned, base, origin)})
+def _at_home(pinned: _Pinned, base: Path, origin: str, elsewhere: bool) -> _Pinned:
+    return pinned.model_copy(update={"source": _locate(pinned, base, origin, elsewhere)})
 
 
-def _locate(model: Pinned, base: Path, origin: str) -> str:
+def _locate(model: Pinned, base: Path, origin: str, elsewhere: bool) -> str:
     """A directory becomes absolute; anything else is taken for a Hugging Face id."""
     if not model.source or "://" in model.source:
         return model.source
@@ -113,7 +125,7 @@ def _locate(model: Pinned, base: Path, origin: str) -> str:
     looks_like_a_path = model.source.startswith((".", "/"))
     if not directory.is_dir() and not looks_like_a_path:
         return model.source
-    if not directory.is_dir():
+    if not elsewhere and not directory.is_dir():
         raise SettingsError(f"{origin}: model.source: there is no directory {directory}")
     if model.revision:
         raise SettingsError(f"{origin}: model.revision: a directory has no revision; it belongs to a Hugging Face id")

@@ -68,6 +68,11 @@ class Gateway(Section):
         0.25, gt=0, description="CPUs that Ray reserves for each; a scheduling weight, not a limit."
     )
     max_in_flight: int = Field(1024, ge=1, description="Requests in one gateway replica at a time; above it, 429.")
+    resource: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="Custom resource of Ray's, of which each replica takes one: where gateways run. Default: anywhere.",
+    )
 
 
 class Console(Section):

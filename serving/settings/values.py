@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 _DURATION = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -30,9 +30,15 @@ def _quantity(units: Mapping[str, float]) -> Any:
     return BeforeValidator(read)
 
 
-Seconds = Annotated[float, _quantity(_DURATION), Field(ge=0)]
+def _written(units: Mapping[str, float]) -> Any:
+    """For JSON Schema, such as the chart's: a number, or one with its unit."""
+    unit = "|".join("".join(f"[{c}{c.upper()}]" for c in name) for name in units)
+    return WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": rf"^\s*[0-9.]+\s*({unit})\s*$"})
 
-Bytes = Annotated[int, _quantity(_SIZE), Field(gt=0)]
+
+Seconds = Annotated[float, _quantity(_DURATION), Field(ge=0), _written(_DURATION)]
+
+Bytes = Annotated[int, _quantity(_SIZE), Field(gt=0), _written(_SIZE)]
 
 
 class Section(BaseModel):

@@ -25,18 +25,23 @@ _VLLM = "vllm:"
 class Page:
     """One scrape's families: this process's, or the node's where processes share a directory."""
 
-    def __init__(self, own: CollectorRegistry, exemplars: Exemplars) -> None:
+    def __init__(self, own: CollectorRegistry, exemplars: Exemplars, directory: Path | None) -> None:
         self._own = own
         self._exemplars = exemplars
+        self._directory = directory
 
     def collect(self) -> Iterable[Metric]:
-        directory = os.environ.get(MULTIPROCESS_DIR)
-        return self._exemplars.added_to(_of_node(Path(directory)) if directory else self._own.collect())
+        families = _of_node(self._directory) if self._directory else self._own.collect()
+        return self._exemplars.added_to(families)
 
 
-def page(own: CollectorRegistry, exemplars: Exemplars, accept: str) -> tuple[bytes, str]:
-    """The page and its content type. accept: the header. Exemplars are in OpenMetrics only."""
-    families = Page(own, exemplars)
+def page(own: CollectorRegistry, exemplars: Exemplars, accept: str, directory: Path | None = None) -> tuple[bytes, str]:
+    """The page and its content type. accept: the header. Exemplars are in OpenMetrics only.
+
+    directory: of the node's processes; that of this process unless given.
+    """
+    shared = os.environ.get(MULTIPROCESS_DIR)
+    families = Page(own, exemplars, directory or (Path(shared) if shared else None))
     encode, content_type = choose_encoder(accept)
     if content_type.startswith("application/openmetrics-text"):
         # Without it, prometheus_client 0.26 writes vllm:x as vllm_x; all names here are ones that need no escaping.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from serving.deployments import environment
-from serving.deployments.environment import SWITCHES, free_ports, haproxy_command, serve_environment
+from serving.deployments.environment import SWITCHES, free_ports, haproxy_command, node_environment, serve_environment
 from serving.deployments.http_middleware import middlewares
 from serving.deployments.naming import app_name_of
 from serving.gateway.middleware import RequestId
@@ -44,6 +46,16 @@ def test_two_servers_on_a_machine_share_no_port_and_no_file(tmp_path: Path) -> N
 def test_the_proxy_lets_the_longest_stream_finish(tmp_path: Path) -> None:
     environ = serve_environment(max_stream=3600.0, run_dir=tmp_path)
     assert int(environ["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > 3600
+
+
+def test_a_pod_has_the_same_switches_with_rays_own_ports_and_a_command_that_an_init_container_makes(
+    tmp_path: Path,
+) -> None:
+    subprocess.run([sys.executable, "-m", "serving.deployments.environment", str(tmp_path)], check=True)
+    pod = node_environment(max_stream=60, run_dir=tmp_path)
+    assert os.access(pod["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
+    here = serve_environment(max_stream=60, run_dir=tmp_path)
+    assert pod.items() <= here.items() and not [name for name in pod if name.endswith("_PORT")]
 
 
 def test_nothing_is_reported_to_anybody_and_the_control_plane_asks_for_a_token() -> None:
