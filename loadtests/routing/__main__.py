@@ -110,7 +110,7 @@ def kept(out: Path) -> dict[str, list[Turn]]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    options, console = arguments(words), Console(highlight=False)
+    options, console = arguments(words), Console(highlight=False, width=120)
     began = time.monotonic()
 
     def say(text: str) -> None:
