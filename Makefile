@@ -41,7 +41,7 @@ check: setup-dev ## The fast loop: format, lint, types, layers, tests that need 
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
-	@$(BIN)/python -m pytest -q -m "not ray and not image"
+	@$(BIN)/python -m pytest -q -n 2 -m "not ray and not image"
 
 format: setup-dev ## Format and mend what can be mended
 	@$(BIN)/ruff format .
