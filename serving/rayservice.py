@@ -1,7 +1,7 @@
-"""The third page of the assembly: the product where others start it, as KubeRay does on Kubernetes.
+"""The assembly's page for clusters: the product where others start it, as KubeRay does on Kubernetes.
 
 configuration ── serve_config ── what Ray Serve is told, as data
-                                    └─ import_path and args ── gateway(args), engine(args) ── applications (app.py)
+                                    └─ import_path and args ── gateway(args), engine(args) ── applications.py
 
 Ray Serve starts an application anew when its args change, and moves numbers in its `deployments` without that. So args
 hold what a replica is, and nothing that others need: a model that is added, or a limit, leaves running engines alone.
@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving import app
+from serving import applications
 from serving import settings as config
+from serving.app import check_engine_args
 from serving.deployments.naming import ENGINE_PREFIX, app_name_of
 from serving.settings import Settings, SettingsError
 
@@ -39,7 +40,7 @@ def serve_config_of(path: Path) -> Tree:
     """What Ray Serve is told of the configuration in a file, for other machines. Raises SettingsError."""
     tree = config.read(path)
     settings = config.parse(tree, origin=str(path), elsewhere=True)
-    app.check_engine_args(settings, str(path))
+    check_engine_args(settings, str(path))
     if problems := [*_relative(tree), *_problems(settings)]:
         raise SettingsError("\n".join(f"{path}: {problem}" for problem in problems))
     return serve_config(tree, settings)
@@ -66,7 +67,7 @@ def _gateway(tree: Tree) -> Tree:
     gateway = tree.get("gateway") or {}
     deployments = [without(d, "replicas") if d["engine"]["kind"] == "vllm" else d for d in tree["deployments"]]
     return {
-        "name": app.GATEWAY_APP,
+        "name": applications.GATEWAY_APP,
         "route_prefix": "/",
         "import_path": f"{__name__}:gateway",
         "args": {"config": tree | {"gateway": without(gateway, "replicas"), "deployments": deployments}},
@@ -140,14 +141,14 @@ def _problems(settings: Settings) -> list[str]:
 
 def gateway(args: Tree) -> Application:
     """Called by Ray Serve, on any machine of the cluster."""
-    return app.gateway_application(_settings(args))
+    return applications.gateway_application(_settings(args))
 
 
 def engine(args: Tree) -> Application:
     """Called by Ray Serve, on any machine of the cluster."""
     settings = _settings(args)
     (deployment,) = settings.deployments
-    return app.engine_application(settings, deployment)
+    return applications.engine_application(settings, deployment)
 
 
 def _settings(args: Tree) -> Settings:

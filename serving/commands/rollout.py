@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import app
+from serving.applications import GATEWAY_APP, engine_application, gateway_application
 from serving.commands.progress import Progress
 from serving.deployments.cluster import DeployFailed, LocalCluster, Target, engine_target
 from serving.deployments.naming import app_name_of
@@ -118,10 +119,13 @@ class Rollouts:
         with self.progress.step(f"Reloaded: {plan.words}"):
             self._run(
                 after,
-                [engine_target(d.name, app.engine_application(after, d, self._token(d.name))) for d in plan.engines],
+                [engine_target(d.name, engine_application(after, d, self._token(d.name))) for d in plan.engines],
             )
             if plan.gateway:  # after the engines: it offers what there is
-                self._run(after, [Target(app.GATEWAY_APP, "/", app.gateway_application(after, self._token(GATEWAY)))])
+                self._run(
+                    after,
+                    [Target(GATEWAY_APP, "/", gateway_application(after, self._token(GATEWAY)))],
+                )
             for name in plan.gone:
                 self.cluster.remove(app_name_of(name))
         self.settings = after

@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 from rich.markup import escape
 
-from serving import app
+from serving import app, applications
 from serving import settings as config
 from serving.commands.progress import Progress
 from serving.commands.rollout import CannotReload, Rollouts
@@ -176,8 +176,8 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None, read: Calla
         with progress.step("Started Ray Serve and HAProxy"):
             cluster.start_serve()
         signal.signal(signal.SIGTERM, _interrupt)  # again: Ray has put its own, which ends us and leaves HAProxy behind
-        targets = [engine_target(d.name, app.engine_application(settings, d)) for d in settings.replicated]
-        targets.append(Target(app.GATEWAY_APP, "/", app.gateway_application(settings)))
+        targets = [engine_target(d.name, applications.engine_application(settings, d)) for d in settings.replicated]
+        targets.append(Target(applications.GATEWAY_APP, "/", applications.gateway_application(settings)))
         with progress.step("Handed over the deployments"):
             cluster.deploy(targets)
         with progress.step("All deployments run"):
@@ -219,7 +219,9 @@ def _stop(cluster: LocalCluster, settings: Settings, progress: Progress) -> None
     """Let running answers end and the gateway write its books; a second Ctrl-C does not wait for them."""
     try:
         with progress.step("Answers ended, books written"):
-            cluster.drain(app.GATEWAY_APP, answers=settings.server.stop_timeout, books=app.BOOKS_SECONDS)
+            cluster.drain(
+                applications.GATEWAY_APP, answers=settings.server.stop_timeout, books=applications.BOOKS_SECONDS
+            )
     except KeyboardInterrupt:
         pass
     signal.signal(signal.SIGINT, signal.SIG_IGN)

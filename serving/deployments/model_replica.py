@@ -198,7 +198,8 @@ def engine_of(deployment: Deployment) -> VllmEngine:
 
 
 def llm_config(deployment: Deployment, weights: Path, engine_args: Mapping[str, Any]) -> LLMConfig:
-    """What Ray's LLMServer needs to know, for CPU and GPU alike. How Serve places the replica is in serving/app.py.
+    """What Ray's LLMServer needs to know, for CPU and GPU alike. How Serve places the replica:
+    serving/applications.py.
 
     engine_args: the installation's; the deployment's own go before them.
     """
