@@ -4,7 +4,7 @@ settings ─┬─ secrets
           ├─ engines and guards (backends.py) ──┐
           ├─ governance (governance.py)          ├─ Parts ── gateway application ─┬─ Ray Serve (GatewayReplica)
           ├─ metrics, traces (tracing.py), log ──┘                               └─ one process (uvicorn)
-          └─ vLLM replicas ────────────────────────────────────────────────────────  Ray Serve (ModelReplica)
+          └─ replicas of engines ──────────────────────────────────────── Ray Serve (ModelReplica, EchoReplica)
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from fastapi import APIRouter
 from starlette.types import ASGIApp
 
 from serving import settings as config
-from serving.backends import build_engines, check_backends
+from serving.backends import build_engines, check_backends, echo_engine
 from serving.deployments import engine_args, weights
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
+from serving.fleets import number_of
 from serving.gateway import console
 from serving.gateway.answers import Answers
 from serving.gateway.app import create_app
@@ -61,6 +62,8 @@ __all__ = [
 GATEWAY_APP = "gateway"
 BOOKS_SECONDS = 15.0
 """For a gateway that stops to write what is in its memory, after its last answer."""
+_ECHO_ONGOING = 1024
+_WATCHED = {"health_check_period_s": 2, "health_check_timeout_s": 10}
 
 
 def load_settings(path: Path) -> Settings:
@@ -86,7 +89,7 @@ def build_parts(
 ) -> Parts:
     """Everything that the gateway works with.
 
-    endpoints_of: where the vLLM replicas of a deployment are. revisions: of the models, by deployment; worked out here
+    endpoints_of: where the replicas of a deployment are. revisions: of the models, by deployment; worked out here
     unless given. fleet: what counts these replicas.
     """
     secrets = load_secrets(settings)
@@ -230,8 +233,8 @@ def _gateway_app(settings: Settings, revisions: Mapping[str, str]) -> ASGIApp:
     def endpoints_of(name: str) -> Endpoints:
         return RayEndpoints(name, host=settings.server.host, port=settings.server.port)
 
-    vllm = [d.name for d in settings.deployments if isinstance(d.engine, config.VllmEngine)]
-    return create_app(build_parts(settings, endpoints_of, revisions, RayFleet(vllm)))
+    fleet = RayFleet([d.name for d in settings.replicated])
+    return create_app(build_parts(settings, endpoints_of, revisions, fleet))
 
 
 def gateway_application(settings: Settings) -> Application:
@@ -252,7 +255,9 @@ def gateway_application(settings: Settings) -> Application:
 
 
 def engine_application(settings: Settings, deployment: config.Deployment) -> Application:
-    """A vLLM deployment as a Ray Serve application, at route prefix /_engine/NAME."""
+    """A deployment with replicas of its own as a Ray Serve application, at route prefix /_engine/NAME."""
+    if isinstance(deployment.engine, config.EchoEngine):
+        return _echo_application(settings, deployment, deployment.engine)
     from ray import serve
 
     from serving.deployments.model_replica import ModelReplica
@@ -261,10 +266,9 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
     assert isinstance(engine, config.VllmEngine)
     replica = serve.deployment(serve.ingress()(ModelReplica)).options(
         name="model",
-        num_replicas=deployment.replicas,
         max_ongoing_requests=engine.max_ongoing_requests,
-        health_check_period_s=2,
-        health_check_timeout_s=10,
+        **_WATCHED,
+        **number_of(settings, deployment),
         **_placement(deployment, vllm_env(settings) | engine.env | _metrics_env(settings)),
     )
     return replica.bind(
@@ -273,6 +277,22 @@ def engine_application(settings: Settings, deployment: config.Deployment) -> App
         functools.partial(weights.ready, settings, deployment),
         vllm_args(settings),
     )
+
+
+def _echo_application(settings: Settings, deployment: config.Deployment, engine: config.EchoEngine) -> Application:
+    from ray import serve
+
+    from serving.deployments.echo_replica import EchoReplica
+
+    replica = serve.deployment(serve.ingress()(EchoReplica)).options(
+        name="model",
+        max_ongoing_requests=_ECHO_ONGOING,
+        ray_actor_options={"num_cpus": engine.num_cpus},
+        **_WATCHED,
+        **number_of(settings, deployment),
+    )
+    secret = functools.partial(_engine_secret, settings)
+    return replica.bind(deployment.name, functools.partial(echo_engine, engine), secret, engine.start_time)
 
 
 def _engine_secret(settings: Settings) -> str:

@@ -1,6 +1,6 @@
 """The assembly's part for what answers: a deployment's engine, how it signs in where it runs, what guards it.
 
-settings ─┬─ vLLM under Ray: where its replicas are ─┐
+settings ─┬─ replicas under Ray: where they are ───────┐
           ├─ an endpoint: address, credential, breaker ─┼─ Engine ── guards around it, if it has any
           └─ echo ──────────────────────────────────────┘
 """
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 def build_engines(
     settings: Settings, endpoints_of: Callable[[str], Endpoints], secrets: Secrets, metrics: Metrics
 ) -> dict[str, Engine]:
-    """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its vLLM replicas are.
+    """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its replicas are.
 
     Raises SettingsError for what only shows when it is used: a list that cannot be read, a variable that is not set.
     """
@@ -80,7 +80,7 @@ def build_engine(
         idle_timeout=settings.server.idle_timeout,
         answer_timeout=settings.server.answer_timeout,
     )
-    if isinstance(engine, config.VllmEngine):
+    if deployment in settings.replicated:
         return http(
             endpoints_of(deployment.name),
             model=deployment.name,
@@ -103,10 +103,17 @@ def build_engine(
             **engine.breaker.model_dump(),
             on_change=functools.partial(metrics.noted, "breaker_changes", deployment.name),
         )
+    assert isinstance(engine, config.EchoEngine)
+    return echo_engine(engine)
+
+
+def echo_engine(engine: config.EchoEngine) -> EchoEngine:
     return EchoEngine(
         first_token=engine.first_token,
         inter_token=engine.inter_token,
         max_model_len=engine.max_model_len,
+        slots=engine.slots,
+        prefill_rate=engine.prefill_rate,
         failures=[PlannedFailure(f.when, f.action, f.after) for f in engine.failures],
     )
 

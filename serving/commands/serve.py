@@ -85,7 +85,7 @@ def memory_needed(settings: Settings) -> float:
     for deployment in settings.deployments:
         engine = deployment.engine
         if isinstance(engine, config.VllmEngine) and engine.device == "cpu":
-            need += deployment.replicas * (_VLLM_CPU_GIB + float(engine.env.get("VLLM_CPU_KVCACHE_SPACE", "4")))
+            need += deployment.most_replicas * (_VLLM_CPU_GIB + float(engine.env.get("VLLM_CPU_KVCACHE_SPACE", "4")))
     return need
 
 
@@ -169,11 +169,7 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
         with progress.step("Started Ray Serve and HAProxy"):
             cluster.start_serve()
         signal.signal(signal.SIGTERM, _interrupt)  # again: Ray has put its own, which ends us and leaves HAProxy behind
-        targets = [
-            engine_target(d.name, app.engine_application(settings, d))
-            for d in settings.deployments
-            if isinstance(d.engine, config.VllmEngine)
-        ]
+        targets = [engine_target(d.name, app.engine_application(settings, d)) for d in settings.replicated]
         targets.append(Target(app.GATEWAY_APP, "/", app.gateway_application(settings)))
         with progress.step("Handed over the deployments"):
             cluster.deploy(targets)
@@ -216,9 +212,10 @@ def _stop(cluster: LocalCluster, settings: Settings, progress: Progress) -> None
 
 
 def _cpus_reserved(settings: Settings) -> float:
-    engines = sum(
-        d.replicas * d.engine.num_cpus for d in settings.deployments if isinstance(d.engine, config.VllmEngine)
-    )
+    engines = 0.0
+    for deployment in settings.replicated:
+        assert not isinstance(deployment.engine, config.HttpEngine)
+        engines += deployment.most_replicas * deployment.engine.num_cpus
     return engines * 2 + settings.gateway.replicas * settings.gateway.num_cpus
 
 

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
-from serving.deployments.tallies import Tallies
+from serving.deployments.tallies import Costs, Tallies
+from serving.deployments.vllm_signals import VllmSignals
 from serving.settings import Deployment, VllmEngine
 
 if TYPE_CHECKING:
@@ -59,9 +60,14 @@ class ModelReplica:
         self._lanes = Lanes(slots=engine_of(deployment).batch_lines)
         self._tallies = Tallies()
         self._tallies.watch(self._server.engine._engine_client.output_processor)
+        self._signals = VllmSignals(self._server.engine._engine_client)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret, self._tallies, self._lanes)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve once a second where the deployment scales."""
+        return self._signals.read().to_numbers()
 
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces the replica."""
@@ -76,7 +82,7 @@ class EngineDoor:
     One route is the door's own: /usage/REQUEST_ID tells what a request has cost.
     """
 
-    def __init__(self, app: ASGIApp, secret: str, tallies: Tallies, lanes: Lanes) -> None:
+    def __init__(self, app: ASGIApp, secret: str, tallies: Costs, lanes: Lanes) -> None:
         if not secret:
             raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app

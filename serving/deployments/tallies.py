@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Protocol
 
 _OUR_ID = re.compile(r"req_[0-9a-f]{24}")
 _KEPT = 8192
@@ -20,6 +20,12 @@ _UNKNOWN_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
 Counts = dict[str, int]
+
+
+class Costs(Protocol):
+    async def of(self, request_id: str) -> Counts | None:
+        """{"prompt", "cached", "completion"} in tokens, of a request that has ended; None where it is not known."""
+        ...
 
 
 class Tallies:

@@ -11,6 +11,7 @@ from serving.settings.engines import EchoEngine, EchoFailure, Engine, HttpEngine
 from serving.settings.governance import Audit, Idempotency, Identity, Issuer, Keys, Quotas, TenantLimits, Usage
 from serving.settings.guards import BlocklistGuard, Guard, ModerationGuard, PiiGuard
 from serving.settings.reading import load, parse
+from serving.settings.scaling import Scaling, Slo
 from serving.settings.server import Batches, Console, Database, Gateway, Responses, Server, Telemetry, Vault, Weights
 from serving.settings.tree import Settings, reference
 from serving.settings.values import Section, SettingsError
@@ -18,6 +19,7 @@ from serving.settings.values import Section, SettingsError
 __all__ = [
     "Audit", "Batches", "BlocklistGuard", "Console", "Database", "Deployment", "EchoEngine", "EchoFailure",
     "Engine", "Gateway", "Guard", "HttpEngine", "Idempotency", "Identity", "Issuer", "Keys", "Limits", "Model",
-    "ModerationGuard", "PiiGuard", "Price", "Quotas", "Responses", "Section", "Server", "Settings", "SettingsError",
-    "Telemetry", "TenantLimits", "Usage", "Vault", "VllmEngine", "Weights", "load", "parse", "reference",
+    "ModerationGuard", "PiiGuard", "Price", "Quotas", "Responses", "Scaling", "Section", "Server", "Settings",
+    "SettingsError", "Slo", "Telemetry", "TenantLimits", "Usage", "Vault", "VllmEngine", "Weights", "load", "parse",
+    "reference",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from serving.settings.engines import Engine
+from serving.settings.scaling import Scaling, Slo
 from serving.settings.values import Bytes, Section
 from serving.weights import source as weights
 
@@ -88,7 +89,9 @@ class Deployment(Section):
     name: str = Field(description="What clients write in `model`: lower-case letters, digits, '.', '_', '-'.")
     model: Model = Model()
     engine: Engine
-    replicas: int = Field(1, ge=1, description="Engine replicas.")
+    replicas: int = Field(1, ge=1, description="Engine replicas, where their number is fixed.")
+    slo: Slo = Slo()
+    scaling: Scaling | None = Field(None, description="Default: a fixed number of replicas.")
     limits: Limits = Limits()
     spill_to: str | None = Field(
         None, description="Deployment that takes requests which this one cannot: it is full, away or broken."
@@ -104,6 +107,26 @@ class Deployment(Section):
         if self.engine.kind == "vllm" and not self.model.source:
             raise ValueError("model.source: vLLM needs one")
         return self
+
+    @model_validator(mode="after")
+    def _replicas_are_fixed_or_scale(self) -> Self:
+        if self.scaling is not None and "replicas" in self.model_fields_set and self.replicas != 1:
+            raise ValueError("replicas and scaling: choose one; scaling has min and max")
+        if self.scaling is not None and self.engine.kind == "http":
+            raise ValueError("scaling: an endpoint elsewhere has replicas of its own")
+        return self
+
+    @property
+    def most_replicas(self) -> int:
+        return self.scaling.max if self.scaling else self.replicas
+
+    @property
+    def has_replicas(self) -> bool:
+        """Under Ray it runs in replicas of its own, beside the gateway's."""
+        if self.engine.kind != "echo":
+            return self.engine.kind == "vllm"
+        several = self.replicas > 1 or self.scaling is not None
+        return several if self.engine.place is None else self.engine.place == "replicas"
 
     @model_validator(mode="after")
     def _name_is_safe_in_urls_and_labels(self) -> Self:

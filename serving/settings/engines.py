@@ -58,6 +58,19 @@ class EchoEngine(Section):
     max_model_len: int = Field(
         4096, ge=2, description="Prompt and answer, in words; more is refused as a real engine does."
     )
+    slots: int | None = Field(
+        None, ge=1, description="Requests that run at a time; the rest waits, in order. Default: all run."
+    )
+    prefill_rate: float | None = Field(
+        None, gt=0, description="Words of prompts a second, of all together. Default: they take no time."
+    )
+    place: Literal["gateway", "replicas"] | None = Field(
+        None,
+        description="`gateway`: in its process. `replicas`: replicas of its own under Ray, as vLLM has. Default: "
+        "replicas where the deployment asks for several or scales, else the gateway.",
+    )
+    start_time: Seconds = Field(0.0, description="How long a replica of its own takes to start.")
+    num_cpus: float = Field(0.1, ge=0, description="CPUs that Ray reserves for a replica of its own.")
     failures: tuple[EchoFailure, ...] = Field((), description="Planned failures, first match wins.")
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from serving.settings.deployments import Model
 from serving.settings.guards import BlocklistGuard
+from serving.settings.scaling import Scaling
 from serving.settings.tree import KINDS, Settings, sections_in
 from serving.settings.values import SettingsError
 
@@ -45,7 +46,12 @@ def parse(tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settin
         raise SettingsError("\n".join(f"{origin}: {line}" for line in _explain(error))) from None
     server = settings.server.model_copy(update={"state_dir": settings.server.state_dir.absolute()})
     deployments = tuple(
-        d.model_copy(update={"model": d.model.model_copy(update={"source": _locate(d.model, base, origin)})})
+        d.model_copy(
+            update={
+                "model": d.model.model_copy(update={"source": _locate(d.model, base, origin)}),
+                "scaling": d.scaling and _profiled(d.scaling, base),
+            }
+        )
         for d in settings.deployments
     )
     folder = settings.weights.folder
@@ -54,6 +60,11 @@ def parse(tree: Mapping[str, Any], *, base: Path = Path(), origin: str = "settin
     return settings.model_copy(
         update={"server": server, "weights": weights, "deployments": deployments, "guards": guards}
     )
+
+
+def _profiled(scaling: Scaling, base: Path) -> Scaling:
+    """Its profile, relative to the configuration's folder, becomes absolute."""
+    return scaling.model_copy(update={"profile": scaling.profile and (base / scaling.profile).resolve()})
 
 
 def _beside(guard: BlocklistGuard, base: Path) -> BlocklistGuard:

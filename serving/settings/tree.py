@@ -52,6 +52,9 @@ class Settings(Section):
         vllm = [d.name for d in self.deployments if d.engine.kind == "vllm"]
         if self.server.runtime == "process" and vllm:
             raise ValueError(f"server.runtime: 'process' cannot run vLLM ({', '.join(vllm)}); use 'ray'")
+        scaled = [d.name for d in self.deployments if d.scaling]
+        if self.server.runtime == "process" and scaled:
+            raise ValueError(f"server.runtime: 'process' cannot scale ({', '.join(scaled)}); use 'ray'")
         if self.gateway.replicas > 1 and not self.quotas.redis:
             raise ValueError("gateway.replicas: several replicas need quotas.redis, or each would count for itself")
         return self
@@ -64,6 +67,11 @@ class Settings(Section):
             for name in deployment.guards:
                 if name not in names:
                     raise ValueError(f"deployments: '{deployment.name}' names a guard that is not in 'guards'")
+
+    @property
+    def replicated(self) -> tuple[Deployment, ...]:
+        """The deployments that run in replicas of their own: an application of Ray Serve each."""
+        return tuple(d for d in self.deployments if self.server.runtime == "ray" and d.has_replicas)
 
     @property
     def database_url(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import Literal
 
 from serving.engines.echo.answers import Answer, Line
 from serving.engines.echo.embeddings import embeddings
+from serving.engines.echo.load import Load
 from serving.engines.echo.prompts import answer_to, called_in, prompts_of, tokens_of
 from serving.engines.engine import EngineRequest, Tally
 from serving.errors import ContextTooLong, EngineFailed, EngineUnavailable
+from serving.scaling.meter import Meter
+from serving.scaling.signals import ReplicaSignals
 
 _UNRECKONED = 4096
 
@@ -27,7 +31,10 @@ class PlannedFailure:
 
 
 class EchoEngine:
-    """An Engine. first_token and inter_token in seconds; `running` is the number of answers in progress."""
+    """An Engine. first_token and inter_token in seconds; `running` is the number of answers in progress.
+
+    slots, prefill_rate: see load.py; without them every request runs at once, and a prompt takes no time.
+    """
 
     def __init__(
         self,
@@ -35,6 +42,8 @@ class EchoEngine:
         first_token: float = 0.0,
         inter_token: float = 0.0,
         max_model_len: int = 4096,
+        slots: int | None = None,
+        prefill_rate: float | None = None,
         failures: Sequence[PlannedFailure] = (),
     ) -> None:
         self._first_token = first_token
@@ -42,7 +51,19 @@ class EchoEngine:
         self._max_model_len = max_model_len
         self._failures = failures
         self._ended_early: OrderedDict[str, Tally] = OrderedDict()
-        self.running = 0
+        self._load = Load(slots=slots, prefill_rate=prefill_rate)
+        self._meter = Meter()
+
+    @property
+    def running(self) -> int:
+        return self._load.running
+
+    def signals(self) -> ReplicaSignals:
+        """What a replica of this engine reports. There is no KV cache: slots stand for it."""
+        load = self._load
+        return self._meter.read(
+            running=load.running, waiting=load.waiting, kv_cache=0.0, prefill_backlog=load.prefill_backlog
+        )
 
     async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         prompts = prompts_of(request)
@@ -53,38 +74,44 @@ class EchoEngine:
             yield await self._embeddings(request, prompts, failure)
             return
         answer = self._answer_to(request, prompts)
-        self.running += 1
         generated = 0
         try:
-            await asyncio.sleep(self._first_token)
-            lead = answer.lead()
-            for position in range(answer.steps):
-                if failure and position == failure.after:
-                    await self._fail(failure)
-                if position:
-                    await asyncio.sleep(self._inter_token)
-                generated = position + 1
-                if request.stream:
-                    yield lead + answer.event(position)
-                    lead = b""
-            yield lead + answer.end() if request.stream else answer.whole()
+            came = time.monotonic()
+            async with self._load.slot(answer.prompt_tokens):
+                await self._prefill(answer.prompt_tokens)
+                began = time.monotonic()
+                self._meter.first_token(began - came)
+                lead = answer.lead()
+                for position in range(answer.steps):
+                    if failure and position == failure.after:
+                        await self._fail(failure)
+                    if position:
+                        await asyncio.sleep(self._inter_token)
+                    generated = position + 1
+                    self._meter.decoded(1)
+                    if request.stream:
+                        yield lead + answer.event(position)
+                        lead = b""
+                if generated > 1:
+                    self._meter.per_token((time.monotonic() - began) / (generated - 1))
+                yield lead + answer.end() if request.stream else answer.whole()
         except BaseException:
             self._note(answer, generated)
             raise
-        finally:
-            self.running -= 1
+
+    async def _prefill(self, tokens: int) -> None:
+        await asyncio.sleep(self._first_token)
+        await self._load.prefill(tokens)
+        self._meter.prefilled(tokens)
 
     async def _embeddings(self, request: EngineRequest, inputs: Sequence[str], failure: PlannedFailure | None) -> bytes:
         counts = [max(1, len(tokens_of(text))) for text in inputs]
         self._check_length(max(counts), 0, "input")
-        self.running += 1
-        try:
-            await asyncio.sleep(self._first_token)
+        async with self._load.slot(sum(counts)):
+            await self._prefill(sum(counts))
             if failure:
                 await self._fail(PlannedFailure(failure.when, failure.action))
             return embeddings(request, list(inputs), sum(counts))
-        finally:
-            self.running -= 1
 
     def _answer_to(self, request: EngineRequest, prompts: Sequence[str]) -> Answer:
         call, echoed, lines = called_in(request), request.operation == "completions" and request.body.get("echo"), []

@@ -1,0 +1,115 @@
+"""What the scaling rule remembers: smoothed values, peaks and trends of the last minutes, and a day's budget."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+
+class Smoothed:
+    """An exponential average. seconds: after which a step has come through by 63 of 100."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._at: float | None = None
+        self.value = 0.0
+
+    def add(self, now: float, value: float) -> float:
+        share = 1.0 if self._at is None else 1 - math.exp(-(now - self._at) / self._seconds)
+        self._at = now
+        self.value += share * (value - self.value)
+        return self.value
+
+
+class Peak:
+    """The highest value of the last `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._falling: deque[tuple[float, float]] = deque()
+        """What could still become the highest: each later value is lower."""
+
+    def add(self, now: float, value: float) -> float:
+        while self._falling and self._falling[-1][1] <= value:
+            self._falling.pop()
+        self._falling.append((now, value))
+        while self._falling[0][0] < now - self._seconds:
+            self._falling.popleft()
+        return self._falling[0][1]
+
+
+class Trend:
+    """A straight line through the last `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._points: deque[tuple[float, float]] = deque()
+
+    def add(self, now: float, value: float) -> None:
+        self._points.append((now, value))
+        while self._points[0][0] < now - self._seconds:
+            self._points.popleft()
+
+    def growth(self) -> float:
+        """Per second; 0 where the window is not full, or the values do not lie on a rising line."""
+        if len(self._points) < 10 or self._points[-1][0] - self._points[0][0] < 0.8 * self._seconds:
+            return 0.0
+        count, start = len(self._points), self._points[0][0]
+        mean_t = sum(t - start for t, _ in self._points) / count
+        mean_v = sum(v for _, v in self._points) / count
+        tt = sum((t - start - mean_t) ** 2 for t, _ in self._points)
+        vv = sum((v - mean_v) ** 2 for _, v in self._points)
+        tv = sum((t - start - mean_t) * (v - mean_v) for t, v in self._points)
+        if tv <= 0 or tv * tv < _STRAIGHT * tt * vv:
+            return 0.0
+        return tv / tt
+
+
+_STRAIGHT = 0.8
+"""R squared from which a line is believed."""
+
+
+class Standing:
+    """Since when something holds without a break."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._seen = 0
+
+    def add(self, now: float, holds: bool) -> None:
+        if not holds:
+            self._since, self._seen = None, 0
+            return
+        self._since = now if self._since is None else self._since
+        self._seen += 1
+
+    def has_stood(self, now: float, seconds: float) -> bool:
+        """For so long, and at two looks at least."""
+        return self._since is not None and self._seen > 1 and now - self._since >= seconds
+
+
+class Spending:
+    """Replica-hours of the last 24 hours, in steps of ten minutes."""
+
+    _STEP, _DAY = 600.0, 86400.0
+
+    def __init__(self, steps: Iterable[tuple[float, float]] = ()) -> None:
+        """steps: (when it began, replica-hours), as `steps` gave them before a restart."""
+        self._steps = deque((float(began), float(hours)) for began, hours in steps)
+        self._at: float | None = None
+
+    @property
+    def steps(self) -> list[tuple[float, float]]:
+        return list(self._steps)
+
+    def add(self, now: float, replicas: int) -> float:
+        seconds = 0.0 if self._at is None else now - self._at
+        self._at = now
+        if not self._steps or now - self._steps[-1][0] >= self._STEP:
+            self._steps.append((now, 0.0))
+        began, spent = self._steps[-1]
+        self._steps[-1] = (began, spent + seconds * replicas / 3600)
+        while self._steps[0][0] < now - self._DAY:
+            self._steps.popleft()
+        return sum(spent for _, spent in self._steps)
