@@ -1,9 +1,9 @@
 """The command: which scaling policy serves a trace as promised for the fewest GPU-hours, and how far to believe it.
 
-    python -m loadtests.simulator                        the made-up day, ten seeds: about ten minutes on two cores
-    python -m loadtests.simulator --trace FILE           a real trace; knobs are tuned on the made-up hours only
-    python -m loadtests.simulator --quick                a glance: a part of the trace, two seeds, in a minute
-    python -m loadtests.simulator --validate             the simulator's own error, against Ray Serve with echo replicas
+python -m loadtests.simulator                        the made-up day, ten seeds: about ten minutes on two cores
+python -m loadtests.simulator --trace FILE           a real trace; knobs are tuned on the made-up hours only
+python -m loadtests.simulator --quick                a glance: a part of the trace, two seeds, in a minute
+python -m loadtests.simulator --validate             the simulator's own error, against Ray Serve with echo replicas
 """
 
 import argparse
@@ -34,7 +34,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--trace", help="CSV with time, prompt tokens, answer tokens (default: a made-up day)")
-    add("--scale", type=float, help="callers for each call of the trace (default 6); requests a second without one")
+    add(
+        "--scale",
+        type=float,
+        help="callers for each call of the trace (default 4); requests a second without one (default 30)",
+    )
     add("--seeds", type=int, default=10, help="runs of each setting (default %(default)s)")
     add("--quick", action="store_true", help="fifteen minutes of the trace, two seeds, no ablations")
     add("--validate", action="store_true", help="replay a short trace on real Ray Serve as well, and compare")
@@ -47,7 +51,7 @@ def compare(options: argparse.Namespace, say: Say) -> int:
     """Tune on made-up hours, then report; write everything that was said, every run's figures, and the picture."""
     began = time.monotonic()
     seconds, seeds = (900.0, 2) if options.quick else (3600.0, options.seeds)
-    load = Load(options.trace or "day", options.scale or (6.0 if options.trace else 30.0), seconds)
+    load = Load(options.trace or "day", options.scale or (4.0 if options.trace else 30.0), seconds)
     tuning = [Load(name, 30.0, seconds) for name in MADE_UP]
     tuned_on = range(TUNING_SEED, TUNING_SEED + (1 if options.quick else 2))
     tuning_jobs = [Job(one, policy, knob, seed) for one in tuning for policy, knob in _knobs() for seed in tuned_on]
@@ -71,7 +75,10 @@ def compare(options: argparse.Namespace, say: Say) -> int:
     say(text)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "simulator.md").write_text(text + "\n")
-    rows = [{"tuning": job in tuned, **asdict(job), **asdict(figures)} for job, figures in [*tuned.items(), *results.items()]]
+    rows = [
+        {"tuning": job in tuned, **asdict(job), **asdict(figures)}
+        for job, figures in [*tuned.items(), *results.items()]
+    ]
     (options.out / "simulator.json").write_text(json.dumps(rows, indent=1))
     plots.draw(options.out / "frontier.svg", _title(load, seeds), results, hardware.GPUS, knobs)
     say(f"picture: {options.out / 'frontier.svg'}")
@@ -105,7 +112,11 @@ def _head(load: Load, seeds: int, knobs: dict[str, float]) -> list[str]:
 
 
 def _title(load: Load, seeds: int) -> str:
-    source = f"made-up {load.trace}, {load.scale:g}/s" if load.trace in MADE_UP else f"{Path(load.trace).stem} x {load.scale:g}"
+    source = (
+        f"made-up {load.trace}, {load.scale:g}/s"
+        if load.trace in MADE_UP
+        else f"{Path(load.trace).stem} x {load.scale:g}"
+    )
     return f"{source}, {load.seconds / 60:.0f} minutes, {seeds} seeds"
 
 

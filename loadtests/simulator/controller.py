@@ -7,33 +7,31 @@ from random import Random
 
 from loadtests.durations import Seconds
 from loadtests.simulator.clock import Clock
-from loadtests.simulator.engine import Engine, Limits, Speed
 from loadtests.simulator.policies import Policy, View
-from loadtests.simulator.replica import Replica
+from loadtests.simulator.replica import Engine, Replica
 from loadtests.simulator.starting import AT_ONCE, StartUp
+from serving.scaling.signals import ReplicaSignals
 
 
 @dataclass(frozen=True)
 class MetricPath:
     """Replicas report every `interval`, a report takes `delay`, some are lost; the controller decides every `period`.
 
-    look_back: over which Ray averages requests in flight. recent: over which a replica's rates and times are taken.
+    look_back: over which Ray's controller averages requests in flight.
     """
 
-    interval: Seconds = 10.0
-    delay: Seconds = 0.5
+    interval: Seconds
+    delay: Seconds = 0.2
     lost: float = 0.01
     period: Seconds = 1.0
     look_back: Seconds = 30.0
-    recent: Seconds = 10.0
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a replica is, and how many there may be. initial: up when the run begins."""
+    """What a replica is, and how many there may be. engine: makes one. initial: up when the run begins."""
 
-    speed: Speed
-    limits: Limits = Limits()
+    engine: Callable[[], Engine]
     start: StartUp = AT_ONCE
     initial: int = 1
     minimum: int = 1
@@ -75,7 +73,7 @@ class Controller:
         clock.every(metrics.interval, self._tell_ongoing, first=rng.uniform(0, metrics.interval))
 
     def _ask(self, seconds: float) -> None:
-        replica = Replica(Engine(self._hardware.speed, self._hardware.limits), self._clock, self._metrics.recent)
+        replica = Replica(self._hardware.engine(), self._clock)
         self.replicas.append(replica)
         self._starting.append(replica)
         if seconds:
@@ -102,7 +100,7 @@ class Controller:
             self._clock.at(self._clock.now + self._metrics.delay, self._reported, replica, replica.signals())
         return True
 
-    def _reported(self, replica: Replica, report: object) -> None:
+    def _reported(self, replica: Replica, report: ReplicaSignals) -> None:
         replica.report = report
 
     def _tell_ongoing(self) -> None:

@@ -41,8 +41,8 @@ class Limits:
     kv_tokens: int = 400_000
 
 
-class Engine:
-    """read, made: tokens of prompts and answers so far. started: who got a first token in the steps that ended last."""
+class BatchingEngine:
+    """vLLM's, as an Engine."""
 
     def __init__(self, speed: Speed, limits: Limits) -> None:
         self._speed = speed
@@ -81,14 +81,12 @@ class Engine:
         self._queue.append(request)
 
     def leave(self, request: Request) -> None:
-        """The client of one that has no token yet has gone. A chunk that is being computed is computed."""
         self.backlog -= request.todo
-        request.gone = True
+        request.gone = True  # a chunk of it that is being computed is computed
         if request not in self._prefilling:
             self._gone += 1
 
     def begin(self, now: float) -> float | None:
-        """Begin the next step, or all those that will be like it; return when they end, None without work."""
         limits, budget = self._limits, self._limits.budget - len(self._decoding)
         self._prefilling = [request for request in self._prefilling if not self._dropped(request)]
         chunks = []
@@ -122,7 +120,6 @@ class Engine:
         return now + self._after(self._steps)
 
     def cut(self, now: float) -> float | None:
-        """End at the next step, since somebody has come; return when that is, None where nothing changes."""
         if self._chunks or self._steps <= 1 or self.running >= self._limits.running:
             return None
         steps = self._steps_until(now)
@@ -132,7 +129,6 @@ class Engine:
         return self._began + self._after(steps)
 
     def end(self, now: float) -> list[Request]:
-        """Account for the steps that have ended; return who has its whole answer."""
         decoding = self._decoding
         self._step += self._steps
         self.kv_tokens += self._steps * len(decoding)
@@ -156,7 +152,6 @@ class Engine:
         return done
 
     def made_by(self, now: float) -> int:
-        """Tokens of answers up to now, those of steps under way included."""
         if self._chunks or not self._decoding:
             return self.made
         return self.made + (min(self._steps, self._steps_until(now)) - 1) * len(self._decoding)

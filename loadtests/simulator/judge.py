@@ -1,5 +1,6 @@
 """What a run was worth: who was served as promised, and what that took."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ class Objective:
 
     def met(self, request: Request) -> bool:
         """From the first try on, and only by a whole answer."""
-        if request.ttft is None or request.end is None or request.ttft > self.ttft:
+        if request.first is None or request.end is None or request.first - request.at > self.ttft:
             return False
-        return request.tpot is None or request.tpot <= self.tpot
+        return request.end - request.first <= self.tpot * (request.answer - 1)
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ def judged(run: Run, objective: Objective) -> Figures:
     requests = run.requests
     good = [objective.met(request) for request in requests]
     firsts = sorted(math.inf if request.ttft is None else request.ttft for request in requests)
-    paces = sorted(request.tpot for request in requests if request.tpot is not None)
+    paces = sorted(tpot for request in requests if (tpot := request.tpot) is not None)
     bad = _bad_slices(requests, good, run.span)
     targets = [change[2] for change in run.changes]
-    steps = [after - before for before, after in zip(targets, targets[1:], strict=False) if after != before]
-    turns = sum(one * other < 0 for one, other in zip(steps, steps[1:], strict=False))
+    steps = [after - before for before, after in itertools.pairwise(targets) if after != before]
+    turns = sum(one * other < 0 for one, other in itertools.pairwise(steps))
     hours = run.span / 3600
     return Figures(
         attainment=sum(good) / len(good),

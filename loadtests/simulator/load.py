@@ -54,7 +54,9 @@ def made_up(pattern: Pattern, seconds: float, patience: Patience, rng: Random) -
     requests = []
     for arrival in pattern.arrivals(Window(0.0, seconds, seconds), rng):
         call = rng.choice(calls)
-        requests.append(Request(arrival.number, arrival.at, call.prompt_tokens, call.answer_tokens, patience.drawn(rng)))
+        requests.append(
+            Request(arrival.number, arrival.at, call.prompt_tokens, call.answer_tokens, patience.drawn(rng))
+        )
     return requests
 
 

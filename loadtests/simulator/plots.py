@@ -32,9 +32,7 @@ def draw(path: Path, title: str, results: Results, gpus: int, knobs: Mapping[str
     plt.close(figure)
 
 
-def _frontier(
-    axes: Axes, policy: str, name: str, results: Results, gpus: int, knobs: Mapping[str, float]
-) -> None:
+def _frontier(axes: Axes, policy: str, name: str, results: Results, gpus: int, knobs: Mapping[str, float]) -> None:
     settings = knobs_of(results, policy)
     points = sorted((of(results, "replica_hours", policy, k).mean * gpus, k) for k in settings)
     hours = [at for at, _ in points]

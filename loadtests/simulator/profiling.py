@@ -4,7 +4,7 @@ import heapq
 import math
 from collections.abc import Sequence
 
-from loadtests.simulator.engine import Engine, Limits, Speed
+from loadtests.simulator.engine import BatchingEngine, Limits, Speed
 from loadtests.simulator.judge import Objective, percentile
 from loadtests.simulator.request import Request
 from loadtests.traces import Call
@@ -36,14 +36,12 @@ def _within(requests: Sequence[Request], goal: Objective) -> bool:
     return percentile(firsts, 0.95) <= goal.ttft and percentile(paces, 0.95) <= goal.tpot
 
 
-def _closed_loop(
-    speed: Speed, limits: Limits, calls: Sequence[Call], users: int
-) -> tuple[list[Request], float, float]:
+def _closed_loop(speed: Speed, limits: Limits, calls: Sequence[Call], users: int) -> tuple[list[Request], float, float]:
     """So many users for four minutes, who come one after the other at first: requests, tokens a second read and made.
 
     What is within the first part, and what has no answer at the end, does not count.
     """
-    engine, now, number, ends = Engine(speed, limits), 0.0, 0, None
+    engine, now, number, ends = BatchingEngine(speed, limits), 0.0, 0, None
     coming = [user * _WARM_UP / 2 / users for user in range(users)]
     requests: list[Request] = []
     read = made = 0

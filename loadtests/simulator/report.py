@@ -57,7 +57,9 @@ def at_equal_hours(results: Results, ours: float, other: str) -> Spread:
     """Attainment of ours less the other's, in points, where the other's frontier crosses ours' hours; seed by seed."""
     differences = []
     for seed in sorted({job.seed for job in results}):
-        mine = next(f for j, f in results.items() if (j.policy, j.knob, j.seed, j.ablation) == ("ours", ours, seed, PLAIN))
+        mine = next(
+            f for j, f in results.items() if (j.policy, j.knob, j.seed, j.ablation) == ("ours", ours, seed, PLAIN)
+        )
         theirs = [f for j, f in results.items() if (j.policy, j.seed, j.ablation) == (other, seed, PLAIN)]
         differences.append(100 * (mine.attainment - attained(theirs, mine.replica_hours)))
     return spread(differences)
@@ -81,7 +83,9 @@ def hours_for(frontier: Sequence[Figures], attainment: float) -> float | None:
 
 def table(results: Results, gpus: int, knobs: Mapping[str, float]) -> str:
     """The frontier: each policy at each knob; the tuned one is marked."""
-    rows = ["| policy | knob | attainment | GPU-hours | TTFT p50 / p95 | TPOT p95 | shed | in violation (longest) | moves/h (turns) |"]
+    rows = [
+        "| policy | knob | attainment | GPU-hours | TTFT p50 / p95 | TPOT p95 | shed | violated (longest) | moves/h |"
+    ]
     rows.append("|---|---|---|---|---|---|---|---|---|")
     for policy in KNOB_NAMES:
         for knob in knobs_of(results, policy):
@@ -89,17 +93,21 @@ def table(results: Results, gpus: int, knobs: Mapping[str, float]) -> str:
             mark = "**" if knobs.get(policy) == knob else ""
             rows.append(
                 f"| {policy} | {mark}{knob:g}{mark} | {mark}{_percent(cell['attainment'])}{mark} "
-                f"| {_number(cell['replica_hours'], gpus)} | {cell['ttft_p50'].mean:.2f} / {cell['ttft_p95'].mean:.1f} s "
+                f"| {_number(cell['replica_hours'], gpus)} "
+                f"| {cell['ttft_p50'].mean:.2f} / {cell['ttft_p95'].mean:.1f} s "
                 f"| {1000 * cell['tpot_p95'].mean:.0f} ms | {cell['shed'].mean:.1%} "
                 f"| {cell['violation'].mean:.0%} ({cell['longest'].mean:.0f} s) "
-                f"| {cell['moves'].mean:.0f} ({cell['reversals'].mean:.0f}) |"
+                f"| {cell['moves'].mean:.0f} ({cell['reversals'].mean:.0f} turns) |"
             )
     return "\n".join(rows)
 
 
 def equal_hours(results: Results, gpus: int, knobs: Mapping[str, float]) -> str:
     """Ours against each other one."""
-    rows = [f"| ours less | points of attainment at ours' GPU-hours | GPU-hours for {WANTED:.0%} (ours: {{}}) |", "|---|---|---|"]
+    rows = [
+        f"| ours less | points of attainment at ours' GPU-hours | GPU-hours for {WANTED:.0%} (ours: {{}}) |",
+        "|---|---|---|",
+    ]
     for other in KNOB_NAMES:
         if other != "ours":
             points = at_equal_hours(results, knobs["ours"], other)
@@ -114,7 +122,9 @@ def _hours(results: Results, policy: str, gpus: int) -> str:
         frontier = [f for j, f in results.items() if (j.policy, j.seed, j.ablation) == (policy, seed, PLAIN)]
         found.append(hours_for(frontier, WANTED))
     known = [hours for hours in found if hours is not None]
-    return _number(spread(known), gpus) if len(known) == len(found) else f"not reached in {len(found) - len(known)} runs"
+    return (
+        _number(spread(known), gpus) if len(known) == len(found) else f"not reached in {len(found) - len(known)} runs"
+    )
 
 
 def ablations(results: Results, gpus: int, knobs: Mapping[str, float]) -> str:

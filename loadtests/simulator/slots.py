@@ -1,6 +1,6 @@
 """The echo engine as the simulator sees it: slots, prompts that are read one after the other, a set time for a token.
 
-Same calls as Engine. With it the simulator is held against the echo engine's real replicas.
+With it the simulator is held against the echo engine's real replicas.
 """
 
 import heapq
@@ -22,6 +22,8 @@ class Echo:
 
 
 class SlotEngine:
+    """The echo engine, as an Engine."""
+
     def __init__(self, echo: Echo) -> None:
         self._echo = echo
         self._queue: deque[Request] = deque()
@@ -62,7 +64,6 @@ class SlotEngine:
         self._gone += request in self._queue
 
     def begin(self, now: float) -> float | None:
-        """Let in whom there is a slot for; return when the next token that matters comes."""
         self._now = now
         while self._queue and self._running < self._echo.slots:
             request = self._queue.popleft()

@@ -20,10 +20,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class StartUp:
-    """node: until there is a GPU, with its image. weights: onto the GPU. engine: compiling, graphs. warm_up: first tokens.
+    """node: until there is a GPU, image included. weights: onto it. engine: compiling, graphs. warm_up: first tokens.
 
-    at_full_speed: so many replicas load weights beside each other before they slow each other down. failing: the share
-    of starts that come to nothing after the engine's phase and are begun again, without the node's.
+    at_full_speed: so many load weights beside each other before they slow each other down. failing: the share of starts
+    that come to nothing after the engine's phase and are begun again, on the same node.
     """
 
     node: Phase = Phase(0.0)

@@ -1,6 +1,7 @@
 """Which runs make the comparison: policies and their knobs, loads, seeds, ablations; and how they are run."""
 
 import functools
+import gc
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from random import Random
 from loadtests import traces
 from loadtests.simulator import hardware
 from loadtests.simulator.controller import Hardware, MetricPath
+from loadtests.simulator.engine import BatchingEngine, Speed
 from loadtests.simulator.judge import Figures, Objective, judged
 from loadtests.simulator.load import SYNTHETIC, Patience, bursts, crowd, day, made_up
 from loadtests.simulator.policies import Oracle, Ours, Policy, QueueThreshold, RayDefault, Static
@@ -23,8 +25,8 @@ from serving.scaling.profile import CapacityProfile
 OBJECTIVE = Objective()
 KNOBS: Mapping[str, tuple[float, ...]] = {
     "ours": (0.6, 0.8, 1.0, 1.25, 1.6),
-    "ray": (2, 8, 16, 24, 32, 48),
-    "queue": (0.5, 1, 2, 5, 10, 20),
+    "ray": (2, 16, 32, 48, 64, 96),
+    "queue": (1, 5, 20, 50, 100),
     "static": (0.6, 0.8, 1.0, 1.2, 1.5),
     "oracle": (-0.2, 0.0, 0.2, 0.4),
 }
@@ -35,8 +37,10 @@ KNOB_NAMES = {
     "static": "share of the peak",
     "oracle": "spare share",
 }
-PLAIN, NO_START, NO_DELAY, SLOW_START = "as it is", "no start-up", "no metric delay", "slow start"
-ABLATIONS = (PLAIN, NO_START, NO_DELAY, SLOW_START)
+PLAIN, NO_START, NO_DELAY, LATE, SLOW_START = "as it is", "no start-up", "no metric delay", "late metrics", "slow start"
+ABLATIONS = (PLAIN, NO_START, NO_DELAY, LATE, SLOW_START)
+REPORTS = {"ours": 1.0, "ray": 10.0, "queue": 15.0, "static": 10.0, "oracle": 10.0}
+"""Seconds between a replica's reports: what the product sets, Ray's default, Prometheus' usual scrape."""
 MADE_UP = {"day": day, "bursts": bursts}
 MOST = 64
 """Replicas at most: beyond what any sensible setting asks for, so that a bound decides nothing."""
@@ -82,17 +86,21 @@ def one(job: Job) -> Figures:
     """Equal seeds give equal requests and equal chances, whatever the policy: differences are the policies'."""
     requests = job.load.requests(Random(f"load {job.seed}"))
     filled = needs(requests, speed(), OBJECTIVE, Oracle.STEP)
-    setup = ablated(_setup(max(filled[: int(60 / Oracle.STEP)])), job.ablation)
+    setup = ablated(_setup(job.policy, max(filled[: int(60 / Oracle.STEP)])), job.ablation)
     policy = _policy(job, filled, setup)
     if isinstance(policy, Static):
         setup = replace(setup, hardware=replace(setup.hardware, initial=policy.replicas))
-    return judged(simulated(setup, policy, requests, Random(f"chance {job.seed}")), OBJECTIVE)
+    gc.disable()  # a run makes little garbage and many objects that stay: collections are a third of its time
+    try:
+        return judged(simulated(setup, policy, requests, Random(f"chance {job.seed}")), OBJECTIVE)
+    finally:
+        gc.enable()
 
 
-def _setup(filled: float) -> Setup:
+def _setup(policy: str, filled: float) -> Setup:
     """filled: replicas that the first minute fills; all policies begin with these and a half more."""
     return Setup(
-        Hardware(speed(), hardware.LIMITS, hardware.TUNED, initial=max(1, round(1.5 * filled)), maximum=MOST)
+        Hardware(engine, hardware.TUNED, initial=max(1, round(1.5 * filled)), maximum=MOST), MetricPath(REPORTS[policy])
     )
 
 
@@ -103,7 +111,9 @@ def ablated(setup: Setup, ablation: str) -> Setup:
     if ablation == SLOW_START:
         return replace(setup, hardware=replace(setup.hardware, start=hardware.UNTUNED))
     if ablation == NO_DELAY:
-        return replace(setup, metrics=MetricPath(interval=1.0, delay=0.0, lost=0.0))
+        return replace(setup, metrics=MetricPath(interval=1.0, delay=0.0, lost=0.0, look_back=5.0))
+    if ablation == LATE:
+        return replace(setup, metrics=replace(setup.metrics, interval=30.0, delay=5.0))
     return setup
 
 
@@ -132,8 +142,12 @@ def trusted(factor: float) -> CapacityProfile:
     )
 
 
+def engine() -> BatchingEngine:
+    return BatchingEngine(speed(), hardware.LIMITS)
+
+
 @functools.cache
-def speed() -> hardware.Speed:
+def speed() -> Speed:
     return hardware.fitted(hardware.timings())
 
 

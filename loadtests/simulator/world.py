@@ -1,7 +1,7 @@
 """The fleet under load: clients that come, wait, leave and ask again, and the gateway that finds them a replica."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
@@ -40,7 +40,7 @@ class Setup:
     """Everything but policy, load and chance."""
 
     hardware: Hardware
-    metrics: MetricPath = MetricPath()
+    metrics: MetricPath
     gateway: Gateway = Gateway()
     clients: Clients = Clients()
 
@@ -57,15 +57,15 @@ class Run:
     @property
     def replica_seconds(self) -> float:
         """From being asked for to gone: starting, idle and draining too. Until the last request came."""
-        return sum(max(0.0, min(self.span, r.stopped or self.span) - r.asked) for r in self.replicas)
+        ends = [self.span if r.stopped is None else min(self.span, r.stopped) for r in self.replicas]
+        return sum(max(0.0, end - replica.asked) for end, replica in zip(ends, self.replicas, strict=True))
 
 
 def simulated(setup: Setup, policy: Policy, requests: Sequence[Request], rng: Random) -> Run:
     """One run. Equal arguments, the rng's state among them, give equal runs."""
     clock = Clock()
     world = _World(setup, policy, clock, rng, len(requests))
-    for request in requests:
-        clock.at(request.at + setup.gateway.door, world.send, request)
+    world.expect(iter(requests))
     clock.run()
     return Run(world.last, world.controller.replicas, world.controller.changes, requests[-1].at)
 
@@ -82,6 +82,16 @@ class _World:
         self.controller = Controller(
             setup.hardware, setup.metrics, policy, clock, rng, held=lambda: len(self._held), came_up=self._release
         )
+
+    def expect(self, coming: Iterator[Request]) -> None:
+        """The next one, who is followed by the others."""
+        request = next(coming, None)
+        if request is not None:
+            self._clock.at(request.at + self._gateway.door, self._come, request, coming)
+
+    def _come(self, request: Request, coming: Iterator[Request]) -> None:
+        self.expect(coming)
+        self.send(request)
 
     def send(self, request: Request) -> None:
         request.sent = self._clock.now
@@ -116,7 +126,9 @@ class _World:
             return up[self._turn % len(up)]
         if len(up) == 1:
             return up[0]
-        one, other = self._rng.sample(up, 2)
+        first = int(self._rng.random() * len(up))
+        second = int(self._rng.random() * (len(up) - 1))
+        one, other = up[first], up[second + (second >= first)]
         return one if one.engine.in_flight <= other.engine.in_flight else other
 
     def _leave(self, request: Request, replica: Replica) -> None:
