@@ -33,6 +33,7 @@ from serving.gateway.catalog import Catalog, Deployment, RequestLimits
 from serving.gateway.dialects import dialects
 from serving.gateway.digests import AnswerDigests, NoDigests
 from serving.gateway.fleet import Fleet, NoFleet
+from serving.gateway.fleet_watch import FleetWatch
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
 from serving.gateway.pulse import Pulse
@@ -124,10 +125,11 @@ def build_parts(
         new_digests=functools.partial(AnswerDigests, audit.digester) if settings.audit.enabled else NoDigests,
         on_reckoned=lambda by: metrics.noted("reckonings", by),
     )
+    fleet = fleet or NoFleet()
     return Parts(
         dialects=dialects(settings.server.region),
         catalog=Catalog(deployments, created=int(time.time())),
-        fleet=fleet or NoFleet(),
+        fleet=fleet,
         keyring=governance.keyring,
         tokens=governance.tokens,
         check_tenant=governance.policies.check_tenant,
@@ -168,6 +170,7 @@ def build_parts(
             repeats,
             backlog,
             Pulse(metrics),
+            FleetWatch(fleet, metrics),
             jobs.contents,
             settlements,
             keeping.unattended,
@@ -233,7 +236,8 @@ def _gateway_app(settings: Settings, revisions: Mapping[str, str]) -> ASGIApp:
     def endpoints_of(name: str) -> Endpoints:
         return RayEndpoints(name, host=settings.server.host, port=settings.server.port)
 
-    fleet = RayFleet([d.name for d in settings.replicated])
+    ours = settings.replicated
+    fleet = RayFleet([d.name for d in ours], scaled=[d.name for d in ours if d.scaling])
     return create_app(build_parts(settings, endpoints_of, revisions, fleet))
 
 

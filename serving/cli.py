@@ -140,6 +140,42 @@ def top(
 
 
 @cli.command()
+def profile(
+    context: typer.Context,
+    deployment: Annotated[str, typer.Argument(help="One that runs, best with a single replica.")],
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    most: Annotated[int, typer.Option(help="Streams at a time, at most.", min=1)] = 256,
+    seconds: Annotated[float, typer.Option(help="Of each number of streams.", min=1.0)] = 6.0,
+    out: Annotated[Path | None, typer.Option(help="Default: where the configuration looks for it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Measure what one replica of a deployment can do, for its scaling: a minute or two of real requests."""
+    from serving.commands import profile as command
+    from serving.commands import running
+    from serving.fleets import profile_file
+
+    try:
+        settings = read_settings(_config_of(context))
+        known = {one.name: one for one in settings.deployments}
+        if deployment not in known:
+            fail(f"the configuration has no deployment '{deployment}'; it has {', '.join(known)}")
+        command.profile(
+            deployment,
+            url=url,
+            key=key or kept_key(url, "demo.key") or fail("no key: pass --key or set CLINSERVE_API_KEY"),
+            ttft=known[deployment].slo.ttft_p95 or 2.0,
+            tpot=known[deployment].slo.tpot_p95 or 0.1,
+            most=most,
+            seconds=seconds,
+            file=out or profile_file(settings, known[deployment]),
+            as_json=as_json,
+        )
+    except (SettingsError, CannotAsk, running.CannotReach) as error:
+        fail(str(error))
+
+
+@cli.command()
 def doctor(
     config: Config = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,

@@ -12,6 +12,7 @@ from serving.commands.running import Reading, Remote
 from serving.commands.times import shown
 
 NOT_READY = 2
+_CHANGES = 5
 
 
 def status(url: str, key: str | None, *, as_json: bool) -> int:
@@ -52,8 +53,22 @@ def _print(url: str, reading: Reading) -> None:
     if rows:
         columns = ("deployment", "state", "replicas", "in flight", "weights")
         print_table(columns, rows, whole=columns, right=("replicas", "in flight"))
+    for deployment in reading.deployments:
+        if scaling := deployment.get("scaling"):
+            typer.echo("\n" + "\n".join(_scaling_lines(deployment["name"], scaling)))
     if known is None:
         typer.echo("With a key (--key, CLINSERVE_API_KEY) there is more: states, replicas, versions.")
+
+
+def _scaling_lines(name: str, scaling: dict[str, Any]) -> list[str]:
+    """What is, and the last changes with their reasons."""
+    goal = ", misses its goal" if scaling["goal_missed"] else ""
+    what = f"{name} scales: {scaling['target']} of {scaling['min']} to {scaling['max']}{goal}"
+    changes = [
+        f"  {shown(datetime.fromisoformat(c['at']))}  {c['before']} to {c['after']}  {c['reason']}: {c['detail']}"
+        for c in scaling["changes"][:_CHANGES]
+    ]
+    return [f"{what}; {scaling['reason']}: {scaling['detail']}", *changes]
 
 
 def _public(url: str, reading: Reading) -> dict[str, Any]:

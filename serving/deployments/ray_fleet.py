@@ -1,4 +1,4 @@
-"""How many replicas of each vLLM deployment there are, asked of Ray Serve's controller."""
+"""How many replicas of each deployment there are, asked of Ray Serve's controller, and why so many."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeStatus
 
+from serving.deployments import scaling_state
 from serving.deployments.naming import app_name_of
 from serving.gateway.fleet import Replicas
+from serving.scaling.told import Told
 
 _KEPT_SECONDS = 1.0
 """The controller is asked at most so often, however many look."""
@@ -22,10 +24,11 @@ _STOPPING = ("STOPPING", "PENDING_MIGRATION")
 
 
 class RayFleet:
-    """A Fleet of the deployments of these names."""
+    """A Fleet of the deployments of these names. scaled: those among them that scale."""
 
-    def __init__(self, deployments: Sequence[str]) -> None:
+    def __init__(self, deployments: Sequence[str], scaled: Sequence[str] = ()) -> None:
         self._deployments = deployments
+        self._scaled = scaled
         self._known: Mapping[str, Replicas] = {}
         self._until = 0.0
         self._asking = asyncio.Lock()
@@ -36,6 +39,14 @@ class RayFleet:
                 self._known = await self._asked()
                 self._until = time.monotonic() + _KEPT_SECONDS
         return self._known
+
+    async def scaling(self) -> Mapping[str, Told]:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                told = await asyncio.to_thread(lambda: {name: scaling_state.read(name) for name in self._scaled})
+        except Exception:  # the store's own errors are no public API, and whoever asks can do without
+            return {}
+        return {name: one for name, one in told.items() if one is not None}
 
     async def _asked(self) -> Mapping[str, Replicas]:
         try:

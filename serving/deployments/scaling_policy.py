@@ -10,15 +10,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from serving.deployments.scaling_state import Change, ScalingState, State
+from serving.deployments import scaling_state
 from serving.scaling.decision import Decision, Fleet, Goals, Scaling
 from serving.scaling.history import Spending
 from serving.scaling.profile import CapacityProfile
 from serving.scaling.signals import NAMES, ReplicaSignals
+from serving.scaling.told import Change, Told
 
 _SILENT_SECONDS = 10.0
 """A replica that has not reported for so long is not counted on."""
 _TOLD_EVERY = 2.0
+_KEPT = 20
+"""Changes that are told."""
 
 
 class SloPolicy:
@@ -26,8 +29,7 @@ class SloPolicy:
 
     def __init__(self, deployment: str, goals: dict[str, float | None], profile: dict[str, float]) -> None:
         self._deployment = deployment
-        self._state = State(deployment)
-        before = self._state.read()
+        before = scaling_state.read(deployment)
         self._changes = dict(before.changes) if before else {}
         self._latest = list(before.latest) if before else []
         self._spending = Spending(before.spent if before else ())
@@ -66,11 +68,12 @@ class SloPolicy:
             )  # fmt: skip
             self._changes[decision.reason] = self._changes.get(decision.reason, 0) + 1
             change = Change(fleet.now, fleet.target, decision.replicas, decision.reason, decision.detail)
-            self._latest = [*self._latest, change][-State.KEPT :]
+            self._latest = [*self._latest, change][-_KEPT:]
         if changed or fleet.now - self._told_at >= _TOLD_EVERY:
             self._told_at = fleet.now
-            self._state.write(
-                ScalingState(
+            scaling_state.write(
+                self._deployment,
+                Told(
                     at=fleet.now,
                     running=fleet.running,
                     starting=fleet.starting,
@@ -82,9 +85,10 @@ class SloPolicy:
                     detail=decision.detail,
                     missed=decision.missed,
                     changes=dict(self._changes),
+                    start_seconds=self._scaling.start_seconds,
                     latest=tuple(self._latest),
                     spent=tuple(self._spending.steps),
-                )
+                ),
             )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from serving.scaling.history import Peak, Smoothed, Spending, Standing, Trend
+from serving.scaling.history import Patience, Peak, Smoothed, Spending, Standing, TooMuch, Trend
 from serving.scaling.load import Load, Resource
 from serving.scaling.profile import CapacityProfile
 from serving.scaling.signals import ReplicaSignals
@@ -102,8 +102,9 @@ _SPARE = 0.6
 _HELPS = 0.5
 """A goal that is missed by a fleet that is less busy is not missed for want of replicas."""
 _TOLERANCE = 0.05
-_SMOOTH_SECONDS = 10.0
-_QUEUE_SECONDS = 2.0
+_SMOOTH_SECONDS = 30.0
+"""A fleet that gets busy has this long; one that is full is answered at once."""
+_FULL_SECONDS = 2.0
 _QUEUE_SHARE = 0.1
 _MISSED_SECONDS = 5.0
 _SETTLE_SECONDS = 30.0
@@ -111,6 +112,26 @@ _SETTLE_SECONDS = 30.0
 _TREND_SECONDS = 60.0
 _FURTHEST = 2.0
 """Times the load that a forecast may at most be."""
+_LONGEST = 8.0
+"""Times scale_down_after, for which peaks are remembered: Patience waits no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A fleet and what its load comes to. filled: by resource, as it is; smooth: over the last seconds."""
+
+    fleet: Fleet
+    load: Load
+    filled: dict[Resource, float]
+    smooth: dict[Resource, float]
+
+    @property
+    def said(self) -> str:
+        load = self.load
+        return f"{load.in_flight:.0f} in flight ({load.waiting:.0f} waiting), {load.decode_rate:.0f} tokens/s"
+
+
+Ask = tuple[int, Reason, str]
 
 
 class Scaling:
@@ -120,137 +141,156 @@ class Scaling:
         self._goals = goals
         self._profile = profile
         self._smoothed: dict[Resource, Smoothed] = {name: Smoothed(_SMOOTH_SECONDS) for name in _BUSY}
-        self._peak = Peak(goals.scale_down_after)
         self._trend = Trend(_TREND_SECONDS)
-        self._queue = Standing()
-        self._miss = Standing()
+        self._full, self._queue, self._miss = Standing(), Standing(), Standing()
+        self._filled_peak = Peak(_LONGEST * goals.scale_down_after)
+        self._in_flight = Smoothed(_SMOOTH_SECONDS)
+        self._in_flight_peak = Peak(_LONGEST * goals.scale_down_after)
+        self._patience = Patience()
+        self._too_much = TooMuch()
         self._spending = spending or Spending()
-        self._began: float | None = None
-        self._needed_at = -math.inf
-        """When the fleet was last asked to grow, or needed all that it had."""
+        self._needed_at: float | None = None
+        """When the fleet last grew or was full, or this began to look."""
         self._changed_at = -math.inf
         """When a replica was last asked for, came or went."""
         self._busy_at = -math.inf
         self._seen = (0, 0)
-        self._highest = 0.0
+        self._asked_at: float | None = None
+        self.start_seconds: float | None = None
+        """What the last replica took from being asked for to serving; None before one has been seen to."""
 
     def decide(self, fleet: Fleet) -> Decision:
         self._note_changes(fleet)
         spent = self._spending.add(fleet.now, fleet.running + fleet.starting)
         if fleet.running and not fleet.replicas:
-            return self._bounded(fleet, fleet.target, Reason.BLIND, f"none of {fleet.running} replicas reports", spent)
-        load = Load.of(tuple(fleet.replicas), running=fleet.running, held=fleet.held)
-        filled = self._filled(fleet, load)
-        missed = self._missed(fleet, load, filled)
-        wanted, reason, detail = self._wanted(fleet, load, filled, missed=missed is not None)
-        if wanted <= fleet.target:
-            wanted, reason, detail = self._smaller(fleet, load, detail)
-        return self._bounded(
-            fleet, wanted, reason, detail if missed is None else f"{detail}; {missed}", spent, missed is not None
-        )
+            blind = (fleet.target, Reason.BLIND, f"none of {fleet.running} replicas reports")
+            return self._bounded(fleet, blind, spent)
+        view = self._look(fleet)
+        missed = self._missed(view)
+        ask = self._more(view, missed)
+        if ask[0] <= fleet.target:
+            ask = self._fewer(view, ask[2])
+        return self._bounded(fleet, ask, spent, missed)
 
     def _note_changes(self, fleet: Fleet) -> None:
-        self._began = fleet.now if self._began is None else self._began
-        seen = (fleet.running, fleet.target)
-        if seen != self._seen or fleet.starting:
+        running, target = self._seen
+        self._needed_at = fleet.now if self._needed_at is None else self._needed_at
+        if (fleet.running, fleet.target) != self._seen or fleet.starting:
             self._changed_at = fleet.now
-        if fleet.target > self._seen[1]:
+        if fleet.target > target:
             self._needed_at = fleet.now
-        self._seen = seen
+            self._patience.grew(fleet.now, self._goals.scale_down_after)
+        elif fleet.target < target:
+            self._patience.shrank(fleet.now)
+        if fleet.starting and self._asked_at is None:
+            self._asked_at = fleet.now
+        if self._asked_at is not None and fleet.running > running:
+            self.start_seconds = fleet.now - self._asked_at
+        self._asked_at = self._asked_at if fleet.starting else None
+        self._seen = (fleet.running, fleet.target)
 
-    def _filled(self, fleet: Fleet, load: Load) -> dict[Resource, float]:
-        """By resource, smoothed; and remembered."""
-        raw = load.filled(self._profile, self._goals.ttft_p95)
-        filled = {name: self._smoothed[name].add(fleet.now, value) for name, value in raw.items()}
-        self._highest = self._peak.add(fleet.now, max(filled.values()))
-        self._trend.add(fleet.now, max(value / _BUSY[name] for name, value in filled.items()))
+    def _look(self, fleet: Fleet) -> _View:
+        """What there is, and what is to be remembered of it."""
+        now, load = fleet.now, Load.of(tuple(fleet.replicas), running=fleet.running, held=fleet.held)
+        filled = dict(load.filled(self._profile, self._goals.ttft_p95))
+        smooth = {name: self._smoothed[name].add(now, value) for name, value in filled.items()}
+        self._filled_peak.add(now, max(smooth.values()))
+        self._in_flight_peak.add(now, self._in_flight.add(now, load.in_flight))
+        self._trend.add(now, max(value / _BUSY[name] for name, value in smooth.items()))
         # A request for each replica: at any moment one or the other is about to be let in, in a fleet that is well.
-        self._queue.add(fleet.now, load.waiting >= max(1, fleet.running, _QUEUE_SHARE * load.running))
+        self._queue.add(now, load.waiting >= max(1, fleet.running, _QUEUE_SHARE * load.running))
+        self._full.add(now, max(filled.values()) >= max(1, fleet.target))
         if load.in_flight or self._busy_at == -math.inf:
-            self._busy_at = fleet.now
-        return filled
+            self._busy_at = now
+        return _View(fleet, load, filled, smooth)
 
-    def _missed(self, fleet: Fleet, load: Load, filled: dict[Resource, float]) -> str | None:
-        """Which goal is missed for want of replicas."""
-        busy = max(filled.values()) >= _HELPS * max(1, fleet.running) or load.waiting >= 1
-        times = {"TTFT": (load.ttft_p95, self._goals.ttft_p95), "TPOT": (load.tpot_p95, self._goals.tpot_p95)}
+    def _missed(self, view: _View) -> str:
+        """Which goal is missed for want of replicas; empty for none."""
+        load, goals = view.load, self._goals
+        times = {"TTFT": (load.ttft_p95, goals.ttft_p95), "TPOT": (load.tpot_p95, goals.tpot_p95)}
         missed = [
             f"{name} p95 {seen:.2f} s, goal {goal:g} s"
             for name, (seen, goal) in times.items()
             if seen is not None and goal is not None and seen > goal
         ]
-        self._miss.add(fleet.now, bool(missed) and busy and load.in_flight >= 1)
-        return ", ".join(missed) if self._miss.has_stood(fleet.now, _MISSED_SECONDS) else None
+        busy = load.waiting >= 1 or max(view.smooth.values()) >= _HELPS * max(1, view.fleet.running)
+        self._miss.add(view.fleet.now, bool(missed) and busy and load.in_flight >= 1)
+        return ", ".join(missed) if self._miss.has_stood(view.fleet.now, _MISSED_SECONDS) else ""
 
-    def _wanted(
-        self, fleet: Fleet, load: Load, filled: dict[Resource, float], *, missed: bool
-    ) -> tuple[int, Reason, str]:
-        """The most that anything asks for. Equal: the first reason."""
-        needs = {name: filled[name] / _BUSY[name] for name in filled}
-        most = max(needs, key=needs.__getitem__)
-        said = f"{load.in_flight:.0f} in flight ({load.waiting:.0f} waiting), {load.decode_rate:.0f} tokens/s"
-        asked = [(_whole(needs[most]), Reason(most), f"{said}: {most} fills {filled[most]:.1f} replicas")]
-        if fleet.target == 0 and load.waiting:
-            asked.append((max(1, _whole(needs["concurrency"])), Reason.WAKE, f"{load.waiting:.0f} wait for a replica"))
-        elif self._queue.has_stood(fleet.now, _QUEUE_SECONDS):
-            now = load.filled(self._profile, self._goals.ttft_p95)
-            need = max(_whole(value / _BUSY[name]) for name, value in now.items())
-            step = fleet.target + 1 if self._has_settled(fleet) else 0
-            asked.append((max(need, step), Reason.QUEUE, f"{load.waiting:.0f} of {load.in_flight:.0f} requests wait"))
-        if missed and self._has_settled(fleet):
-            asked.append((fleet.target + 1, Reason.GOAL, said))
-        if growth := self._trend.growth():
-            later = min(needs[most] + growth * self._profile.start_seconds, _FURTHEST * needs[most])
-            if needs[most] >= _HELPS * fleet.target:
-                text = f"{said}: grows to {later:.1f} replicas within {self._profile.start_seconds:.0f} s"
-                asked.append((_whole(later), Reason.FORECAST, text))
-        return max(asked, key=lambda one: one[0])
+    def _more(self, view: _View, missed: str) -> Ask:
+        """The most that anything asks for; of equals the first."""
+        fleet, asks = view.fleet, list[Ask]()
+        if fleet.target == 0 and view.load.waiting:
+            need = _whole(view.filled["concurrency"] / _BUSY["concurrency"])
+            asks.append((max(1, need), Reason.WAKE, f"{view.load.waiting:.0f} wait for a replica"))
+        asks += [self._for_load(view.smooth, view), *self._for_trouble(view, missed), *self._for_growth(view)]
+        return max(asks, key=lambda ask: ask[0])
 
-    def _has_settled(self, fleet: Fleet) -> bool:
-        return fleet.starting == 0 and fleet.now - self._changed_at >= _SETTLE_SECONDS
+    def _for_load(self, filled: dict[Resource, float], view: _View) -> Ask:
+        most = max(filled, key=lambda name: filled[name] / _BUSY[name])
+        need = _whole(filled[most] / _BUSY[most])
+        return need, Reason(most), f"{view.said}: {most} fills {filled[most]:.1f} replicas"
 
-    def _smaller(self, fleet: Fleet, load: Load, detail: str) -> tuple[int, Reason, str]:
-        """One fewer, none, or as it is."""
-        window, now = self._goals.scale_down_after, fleet.now
-        if self._queue.has_stood(now, 0.0) or self._miss.has_stood(now, 0.0):
+    def _for_trouble(self, view: _View, missed: str) -> list[Ask]:
+        """At once what a full fleet needs; and one more, now and then, where the profile does not see the trouble."""
+        fleet, now = view.fleet, view.fleet.now
+        asks, queue = [], self._queue.has_stood(now, _FULL_SECONDS)
+        if fleet.running and (queue or self._full.has_stood(now, _FULL_SECONDS)):
             self._needed_at = now
-        stable = fleet.starting == 0 and fleet.running == fleet.target and len(fleet.replicas) == fleet.running
-        if not stable or fleet.target == 0:
-            return fleet.target, Reason.STEADY, detail
-        if fleet.target == 1:
-            after = self._goals.scale_to_zero_after
-            idle = now - self._busy_at
-            if after is not None and fleet.minimum == 0 and idle >= after:
-                return 0, Reason.IDLE, f"no request for {idle:.0f} s"
-            return 1, Reason.STEADY, detail
-        if self._highest > _SPARE * (fleet.target - 1):
-            return fleet.target, Reason.STEADY, detail
-        watched = now - max(self._needed_at, -math.inf if self._began is None else self._began)
-        text = f"at most {self._highest:.1f} replicas were filled in {window:.0f} s"
-        if watched < window or now - self._changed_at < min(window, _SETTLE_SECONDS):
-            return (
-                fleet.target,
-                Reason.WAITING,
-                f"{detail}; {min(watched, window):.0f} of {window:.0f} s with one to spare",
-            )
-        return fleet.target - 1, Reason.SPARE, text
+            need, reason, said = self._for_load(view.filled, view)
+            asks.append((need, Reason.QUEUE if queue else reason, said))
+        settled = fleet.starting == 0 and now - self._changed_at >= _SETTLE_SECONDS
+        if fleet.running and settled and (queue or missed):
+            self._needed_at = now
+            self._too_much.seen(now, view.load.in_flight / fleet.running)
+            asks.append((fleet.target + 1, Reason.QUEUE if queue else Reason.GOAL, view.said))
+        return asks
 
-    def _bounded(
-        self, fleet: Fleet, wanted: int, reason: Reason, detail: str, spent: float, missed: bool = False
-    ) -> Decision:
-        budget = self._goals.replica_hours_a_day
-        least, most = fleet.minimum, fleet.maximum
+    def _for_growth(self, view: _View) -> list[Ask]:
+        """What the load will need by the time that a replica could be up."""
+        need, start = max(value / _BUSY[name] for name, value in view.smooth.items()), self._profile.start_seconds
+        growth = self._trend.growth()
+        if not growth or need < _HELPS * view.fleet.target:
+            return []
+        later = min(need + growth * start, _FURTHEST * need)
+        return [(_whole(later), Reason.FORECAST, f"{view.said}: grows to {later:.1f} replicas within {start:.0f} s")]
+
+    def _fewer(self, view: _View, said: str) -> Ask:
+        """One fewer, none, or as it is."""
+        fleet, now, target = view.fleet, view.fleet.now, view.fleet.target
+        stays = (target, Reason.STEADY, said)
+        if target == 0 or fleet.starting or fleet.running != target or len(fleet.replicas) < target:
+            return stays
+        if target == 1:
+            after, idle = self._goals.scale_to_zero_after, now - self._busy_at
+            sleeps = after is not None and fleet.minimum == 0 and idle >= after
+            return (0, Reason.IDLE, f"no request for {idle:.0f} s") if sleeps else stays
+        if target <= fleet.minimum:
+            return stays
+        window = self._goals.scale_down_after * self._patience.at(now)
+        filled, in_flight = self._filled_peak.since(now - window), self._in_flight_peak.since(now - window)
+        if max(filled, in_flight / self._too_much.at(now)) > _SPARE * (target - 1):
+            return stays
+        watched = now - (self._needed_at or 0.0)
+        if watched < window or now - self._changed_at < min(window, _SETTLE_SECONDS):
+            return target, Reason.WAITING, f"{said}; one to spare for {min(watched, window):.0f} of {window:.0f} s"
+        return target - 1, Reason.SPARE, f"{said}; at most {filled:.1f} replicas were filled in {window:.0f} s"
+
+    def _bounded(self, fleet: Fleet, ask: Ask, spent: float, missed: str = "") -> Decision:
+        wanted, reason, detail = ask
+        detail = f"{detail}; {missed}" if missed else detail
+        budget, most = self._goals.replica_hours_a_day, fleet.maximum
         if budget is not None and spent >= budget:
-            # One at a time, as every step down.
-            kept = fleet.target if fleet.now - self._changed_at < _SETTLE_SECONDS else fleet.target - 1
-            most = min(most, max(1, least, min(wanted, kept)))
+            settled = fleet.now - self._changed_at >= _SETTLE_SECONDS  # one at a time, as every step down
+            most = min(most, max(1, fleet.minimum, fleet.target - 1 if settled else fleet.target))
             if most < wanted:
-                text = f"{detail}; {spent:.1f} of {budget:g} replica-hours are spent"
-                return Decision(most, Reason.BUDGET, text, wanted, missed)
-        replicas = min(max(wanted, least), most)
+                detail = f"{detail}; {spent:.1f} of {budget:g} replica-hours are spent"
+                return Decision(most, Reason.BUDGET, detail, wanted, bool(missed))
+        replicas = min(max(wanted, fleet.minimum), most)
         if replicas != wanted:
-            return Decision(replicas, Reason.BOUNDS, f"{detail}; {wanted} wanted of {least} to {most}", wanted, missed)
-        return Decision(replicas, reason, detail, wanted, missed)
+            detail = f"{detail}; {wanted} wanted of {fleet.minimum} to {most}"
+            reason = Reason.BOUNDS if replicas == fleet.target or wanted < replicas else reason
+        return Decision(replicas, reason, detail, wanted, bool(missed))
 
 
 def _whole(need: float) -> int:

@@ -23,20 +23,22 @@ class Smoothed:
 
 
 class Peak:
-    """The highest value of the last `seconds`."""
+    """The highest value of a time, up to `seconds` ago."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._falling: deque[tuple[float, float]] = deque()
         """What could still become the highest: each later value is lower."""
 
-    def add(self, now: float, value: float) -> float:
+    def add(self, now: float, value: float) -> None:
         while self._falling and self._falling[-1][1] <= value:
             self._falling.pop()
         self._falling.append((now, value))
         while self._falling[0][0] < now - self._seconds:
             self._falling.popleft()
-        return self._falling[0][1]
+
+    def since(self, then: float) -> float:
+        return next((value for at, value in self._falling if at >= then), 0.0)
 
 
 class Trend:
@@ -87,6 +89,50 @@ class Standing:
     def has_stood(self, now: float, seconds: float) -> bool:
         """For so long, and at two looks at least."""
         return self._since is not None and self._seen > 1 and now - self._since >= seconds
+
+
+class Patience:
+    """How many times longer than set a fleet waits before it becomes smaller.
+
+    Twice as long after each time that it had to grow again soon; so a load that swings makes it stand still after a few
+    turns, whatever its period. An hour without such a turn, and it is as set.
+    """
+
+    _MOST, _FORGOTTEN = 8.0, 3600.0
+
+    def __init__(self) -> None:
+        self.times = 1.0
+        self._shrank_at = -math.inf
+        self._turned_at = -math.inf
+
+    def shrank(self, now: float) -> None:
+        self._shrank_at = now
+
+    def grew(self, now: float, window: float) -> None:
+        if now - self._shrank_at <= 4 * window * self.times:
+            self.times = min(self._MOST, 2 * self.times)
+            self._turned_at = now
+
+    def at(self, now: float) -> float:
+        if now - self._turned_at > self._FORGOTTEN:
+            self.times = 1.0
+        return self.times
+
+
+class TooMuch:
+    """The requests in flight for each replica that have been too many lately, whatever the profile says."""
+
+    _FORGOTTEN = 3600.0
+
+    def __init__(self) -> None:
+        self._each = math.inf
+        self._at = -math.inf
+
+    def seen(self, now: float, each: float) -> None:
+        self._each, self._at = min(self.at(now), each), now
+
+    def at(self, now: float) -> float:
+        return self._each if now - self._at <= self._FORGOTTEN else math.inf
 
 
 class Spending:

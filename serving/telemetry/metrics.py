@@ -8,7 +8,7 @@ https://github.com/BerriAI/litellm/pull/39136. GenAI names follow https://opente
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
@@ -69,6 +69,10 @@ class Metrics(Protocol):
         """The event loop came so late to something that was due."""
         ...
 
+    def scaled(self, deployment: str, *, replicas: Mapping[str, int], missed: bool, changes: Mapping[str, int]) -> None:
+        """replicas: by state. changes: how many there have been, by reason."""
+        ...
+
     def scrape(self, accept: str = "") -> tuple[bytes, str]:
         """The page and its content type, in the format that this Accept header prefers."""
         ...
@@ -83,6 +87,9 @@ class NoMetrics:
     def noted(self, event: Event, *labels: str, count: int = 1) -> None: ...
     def backlog(self, book: Book, records: int) -> None: ...
     def lagged(self, seconds: float) -> None: ...
+    def scaled(
+        self, deployment: str, *, replicas: Mapping[str, int], missed: bool, changes: Mapping[str, int]
+    ) -> None: ...
 
     def scrape(self, accept: str = "") -> tuple[bytes, str]:
         return b"", CONTENT_TYPE_LATEST
@@ -178,6 +185,23 @@ class PrometheusMetrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
+        # Of each gateway of a node the same, so one of them is shown; they are no counters, for these would add up.
+        latest = functools.partial(Gauge, multiprocess_mode="livemostrecent", registry=self._registry)
+        self._scaling_replicas = latest(
+            "clinserve_scaling_replicas",
+            "Replicas by state: running, starting, target; wanted, bounds and budget aside; min, max.",
+            ["deployment", "state"],
+        )
+        self._scaling_missed = latest(
+            "clinserve_scaling_goal_missed",
+            "1 while a goal of the slo section is missed by a fleet that is busy.",
+            ["deployment"],
+        )
+        self._scaling_changes = latest(
+            "clinserve_scaling_changes",
+            "Changes of the number of replicas so far, by reason.",
+            ["deployment", "reason"],
+        )
         self._events = {
             event: Counter(f"clinserve_{event}", help, labels, registry=self._registry)
             for event, (help, labels) in _EVENTS.items()
@@ -202,6 +226,13 @@ class PrometheusMetrics:
 
     def lagged(self, seconds: float) -> None:
         self._lag.observe(seconds)
+
+    def scaled(self, deployment: str, *, replicas: Mapping[str, int], missed: bool, changes: Mapping[str, int]) -> None:
+        for state, count in replicas.items():
+            self._scaling_replicas.labels(deployment, state).set(count)
+        self._scaling_missed.labels(deployment).set(missed)
+        for reason, count in changes.items():
+            self._scaling_changes.labels(deployment, reason).set(count)
 
     def finished(self, record: RequestRecord) -> None:
         self._http.labels(record.route, record.method, str(record.status)).inc()

@@ -21,6 +21,7 @@ class Imagined:
     minimum: int = 1
     maximum: int = 10
     now: float = 0.0
+    step: float = 1.0
     target: int = 0
     running: int = 0
     starting: list[float] = field(default_factory=list)
@@ -33,8 +34,8 @@ class Imagined:
 
     def live(self, seconds: float, in_flight: Callable[[float], float], **signals: float) -> None:
         """in_flight: requests at a moment."""
-        for _ in range(int(seconds)):
-            self.now += 1.0
+        for _ in range(int(seconds / self.step)):
+            self.now += self.step
             self.running += sum(at <= self.now for at in self.starting)
             self.starting = [at for at in self.starting if at > self.now]
             self._obey(self.scaling.decide(self.fleet(in_flight(self.now), **signals)))

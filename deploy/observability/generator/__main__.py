@@ -8,11 +8,12 @@ from pathlib import Path
 
 from cost import cost
 from engine import engine
+from fleet import fleet
 from service import service
 from tenants import tenants
 
 FOLDER = Path(__file__).parents[1] / "dashboards"
-DASHBOARDS = {"service": service, "engine": engine, "tenants": tenants, "cost": cost}
+DASHBOARDS = {"service": service, "engine": engine, "fleet": fleet, "tenants": tenants, "cost": cost}
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER

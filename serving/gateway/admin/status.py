@@ -15,6 +15,7 @@ from serving.gateway.caller import SignedIn
 from serving.gateway.catalog import Deployment
 from serving.gateway.fleet import Replicas
 from serving.gateway.parts import Gateway
+from serving.scaling.told import Told
 
 router = APIRouter(prefix="/status", tags=["status"])
 
@@ -25,6 +26,29 @@ class ReplicaCounts(BaseModel):
     stopping: int
 
 
+class Change(BaseModel):
+    at: datetime
+    before: int
+    after: int
+    reason: str
+    detail: str
+
+
+class Scaling(BaseModel):
+    """The last decision, and the last changes, the latest first. Reasons: docs/scaling.md."""
+
+    at: datetime
+    target: int = Field(description="Replicas that there are to be.")
+    wanted: int = Field(description="What the load asks for, bounds and budget aside.")
+    min: int
+    max: int
+    reason: str
+    detail: str
+    goal_missed: bool
+    start_seconds: float | None = Field(description="What the last replica took to start; null: none was seen to.")
+    changes: list[Change]
+
+
 class DeploymentStatus(BaseModel):
     name: str
     notice: str | None = Field(description="What its users must know, such as 'not for clinical use'.")
@@ -32,6 +56,7 @@ class DeploymentStatus(BaseModel):
     operations: list[Operation] = Field(description="What its model can do.")
     ready: bool = Field(description="A request would be answered now.")
     replicas: ReplicaCounts | None = Field(description="null: its engine runs elsewhere.")
+    scaling: Scaling | None = Field(description="null: the number of replicas is fixed, or not ours.")
 
 
 class Status(BaseModel):
@@ -45,20 +70,22 @@ class Status(BaseModel):
 async def status(caller: SignedIn, gateway: Gateway) -> Status:
     """For everybody with a key or a token: the deployments that it may call."""
     deployments = gateway.catalog.open_to(caller)
-    replicas, ready = await asyncio.gather(
-        gateway.fleet.replicas(), asyncio.gather(*(deployment.engine.ready() for deployment in deployments))
+    replicas, scaling, ready = await asyncio.gather(
+        gateway.fleet.replicas(),
+        gateway.fleet.scaling(),
+        asyncio.gather(*(deployment.engine.ready() for deployment in deployments)),
     )
     return Status(
         version=__version__,
         started_at=datetime.fromtimestamp(gateway.catalog.created, UTC),
         deployments=[
-            _card(deployment, is_ready, replicas.get(deployment.name))
+            _card(deployment, is_ready, replicas.get(deployment.name), scaling.get(deployment.name))
             for deployment, is_ready in zip(deployments, ready, strict=True)
         ],
     )
 
 
-def _card(deployment: Deployment, ready: bool, replicas: Replicas | None) -> DeploymentStatus:
+def _card(deployment: Deployment, ready: bool, replicas: Replicas | None, scaling: Told | None) -> DeploymentStatus:
     return DeploymentStatus(
         name=deployment.name,
         notice=deployment.notice,
@@ -67,4 +94,29 @@ def _card(deployment: Deployment, ready: bool, replicas: Replicas | None) -> Dep
         ready=ready,
         replicas=replicas
         and ReplicaCounts(running=replicas.running, starting=replicas.starting, stopping=replicas.stopping),
+        scaling=scaling and _scaling(scaling),
+    )
+
+
+def _scaling(told: Told) -> Scaling:
+    return Scaling(
+        at=datetime.fromtimestamp(told.at, UTC),
+        target=told.target,
+        wanted=told.wanted,
+        min=told.minimum,
+        max=told.maximum,
+        reason=told.reason,
+        detail=told.detail,
+        goal_missed=told.missed,
+        start_seconds=told.start_seconds,
+        changes=[
+            Change(
+                at=datetime.fromtimestamp(change.at, UTC),
+                before=change.before,
+                after=change.after,
+                reason=change.reason,
+                detail=change.detail,
+            )
+            for change in reversed(told.latest)
+        ],
     )
