@@ -8,18 +8,26 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from loadtests.simulator.report import Results, knobs_of, of
-from loadtests.simulator.study import KNOB_NAMES
+from loadtests.simulator.study import TOLD
 
 matplotlib.use("Agg")  # no display
 matplotlib.rcParams["svg.hashsalt"] = "clinserve"  # equal results are equal files
-COLOURS = {"ours": "#0b6e99", "ray": "#d95f02", "queue": "#8e44ad", "static": "#4d4d4d", "oracle": "#7a9a01"}
+COLOURS = {
+    "ours": "#0b6e99",
+    "ray": "#d95f02",
+    "queue": "#8e44ad",
+    "queue-kv": "#c39bd3",
+    "ray-fast": "#e9a15b",
+    "static": "#4d4d4d",
+    "oracle": "#7a9a01",
+}
 
 
 def draw(path: Path, title: str, results: Results, gpus: int, knobs: Mapping[str, float]) -> None:
     """Attainment over GPU-hours, and the share of time in violation; each policy's settings joined by a line."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
     figure.suptitle(title, fontsize=11)
-    for policy in KNOB_NAMES:
+    for policy in TOLD:
         _frontier(left, policy, "attainment", results, gpus, knobs)
         _frontier(right, policy, "violation", results, gpus, knobs)
     left.set_ylabel("SLO attainment over offered, %")
@@ -46,7 +54,7 @@ def _frontier(axes: Axes, policy: str, name: str, results: Results, gpus: int, k
         marker="o",
         markersize=4,
         capsize=2,
-        label=f"{policy} ({KNOB_NAMES[policy]})",
+        label=f"{policy} ({TOLD[policy][1]})",
     )
     if policy in knobs:
         tuned = next(i for i, (_, knob) in enumerate(points) if knob == knobs[policy])

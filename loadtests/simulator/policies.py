@@ -92,7 +92,18 @@ class RayDefault:
         self._state: dict[str, Any] = {}
 
     def target(self, view: View) -> int:
-        context = self._context(
+        desired, state = self._ray.replica_queue_length_autoscaling_policy(self.context(view))
+        if view.running == 0:
+            return int(desired)
+        scaled = self._ray._apply_scaling_factors(desired, view.running, self._config)
+        target, self._state = self._ray._apply_delay_logic(
+            max(0, scaled), view.target, self._config, {**self._state, **state}, _now=view.now
+        )
+        return math.ceil(target)
+
+    def context(self, view: View) -> Any:
+        """As Ray's controller would give it."""
+        return self._context(
             deployment_id=None,
             deployment_name="simulated",
             app_name=None,
@@ -111,14 +122,6 @@ class RayDefault:
             current_time=view.now,
             config=self._config,
         )
-        desired, state = self._ray.replica_queue_length_autoscaling_policy(context)
-        if view.running == 0:
-            return int(desired)
-        scaled = self._ray._apply_scaling_factors(desired, view.running, self._config)
-        target, self._state = self._ray._apply_delay_logic(
-            max(0, scaled), view.target, self._config, {**self._state, **state}, _now=view.now
-        )
-        return math.ceil(target)
 
 
 class QueueThreshold:

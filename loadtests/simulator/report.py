@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from loadtests.simulator.judge import Figures, Spread, spread
-from loadtests.simulator.study import ABLATIONS, KNOB_NAMES, PLAIN, Job, Load
+from loadtests.simulator.study import ABLATIONS, TOLD, PLAIN, Job, Load
 
 Results = Mapping[Job, Figures]
 WANTED = 0.95
@@ -87,7 +87,7 @@ def table(results: Results, gpus: int, knobs: Mapping[str, float]) -> str:
         "| policy | knob | attainment | GPU-hours | TTFT p50 / p95 | TPOT p95 | shed | violated (longest) | moves/h |"
     ]
     rows.append("|---|---|---|---|---|---|---|---|---|")
-    for policy in KNOB_NAMES:
+    for policy in TOLD:
         for knob in knobs_of(results, policy):
             cell = {name: of(results, name, policy, knob) for name in Figures.__dataclass_fields__}
             mark = "**" if knobs.get(policy) == knob else ""
@@ -108,7 +108,7 @@ def equal_hours(results: Results, gpus: int, knobs: Mapping[str, float]) -> str:
         f"| ours less | points of attainment at ours' GPU-hours | GPU-hours for {WANTED:.0%} (ours: {{}}) |",
         "|---|---|---|",
     ]
-    for other in KNOB_NAMES:
+    for other in TOLD:
         if other != "ours":
             points = at_equal_hours(results, knobs["ours"], other)
             rows.append(f"| {other} | {points.mean:+.1f} ± {points.half:.1f} | {_hours(results, other, gpus)} |")

@@ -25,22 +25,28 @@ from serving.scaling.profile import CapacityProfile
 OBJECTIVE = Objective()
 KNOBS: Mapping[str, tuple[float, ...]] = {
     "ours": (0.6, 0.8, 1.0, 1.25, 1.6),
-    "ray": (2, 16, 32, 48, 64, 96),
-    "queue": (1, 5, 20, 50, 100),
-    "static": (0.6, 0.8, 1.0, 1.2, 1.5),
+    "ray": (2, 16, 32, 48, 64),
+    "ray-fast": (16, 24, 32, 48, 64),
+    "queue": (1, 20, 50),
+    "queue-kv": (0.1, 0.2, 0.4),
+    "static": (0.6, 0.8, 1.0, 1.2),
     "oracle": (-0.2, 0.0, 0.2, 0.4),
 }
-KNOB_NAMES = {
-    "ours": "trust in the profile",
-    "ray": "target_ongoing_requests",
-    "queue": "waiting requests a replica",
-    "static": "share of the peak",
-    "oracle": "spare share",
+TOLD = {
+    "ours": ("the product's rule", "trust in the profile"),
+    "ray": ("Ray Serve's default policy and delays", "target_ongoing_requests"),
+    "ray-fast": ("the same, with ours' metrics and delays", "target_ongoing_requests"),
+    "queue": ("KEDA on waiting requests and 80 % of the KV cache", "waiting requests a replica"),
+    "queue-kv": ("KEDA on 5 waiting requests and the KV cache", "KV cache's use"),
+    "static": ("always as many", "share of the peak's need"),
+    "oracle": ("knows the future, starts at once", "spare share"),
 }
+"""What each policy is, and its knob."""
 PLAIN, NO_START, NO_DELAY, LATE, SLOW_START = "as it is", "no start-up", "no metric delay", "late metrics", "slow start"
 ABLATIONS = (PLAIN, NO_START, NO_DELAY, LATE, SLOW_START)
-REPORTS = {"ours": 1.0, "ray": 10.0, "queue": 15.0, "static": 10.0, "oracle": 10.0}
-"""Seconds between a replica's reports: what the product sets, Ray's default, Prometheus' usual scrape."""
+_RAY, _OURS, _PROMETHEUS = MetricPath(10.0), MetricPath(1.0, look_back=5.0), MetricPath(15.0)
+METRICS = {"ours": _OURS, "ray": _RAY, "ray-fast": _OURS, "queue": _PROMETHEUS, "queue-kv": _PROMETHEUS}
+"""Between a replica's reports: what the product sets, Ray's default, a usual scrape. The others look at none."""
 MADE_UP = {"day": day, "bursts": bursts}
 MOST = 64
 """Replicas at most: beyond what any sensible setting asks for, so that a bound decides nothing."""
@@ -100,7 +106,7 @@ def one(job: Job) -> Figures:
 def _setup(policy: str, filled: float) -> Setup:
     """filled: replicas that the first minute fills; all policies begin with these and a half more."""
     return Setup(
-        Hardware(engine, hardware.TUNED, initial=max(1, round(1.5 * filled)), maximum=MOST), MetricPath(REPORTS[policy])
+        Hardware(engine, hardware.TUNED, initial=max(1, round(1.5 * filled)), maximum=MOST), METRICS.get(policy, _RAY)
     )
 
 
@@ -111,7 +117,7 @@ def ablated(setup: Setup, ablation: str) -> Setup:
     if ablation == SLOW_START:
         return replace(setup, hardware=replace(setup.hardware, start=hardware.UNTUNED))
     if ablation == NO_DELAY:
-        return replace(setup, metrics=MetricPath(interval=1.0, delay=0.0, lost=0.0, look_back=5.0))
+        return replace(setup, metrics=MetricPath(interval=1.0, delay=0.0, lost=0.0, look_back=1.0))
     if ablation == LATE:
         return replace(setup, metrics=replace(setup.metrics, interval=30.0, delay=5.0))
     return setup
@@ -125,8 +131,13 @@ def _policy(job: Job, filled: list[float], setup: Setup) -> Policy:
             return Ours(goals, profile)
         case "ray":
             return RayDefault(job.knob, setup.hardware.minimum, setup.hardware.maximum)
+        case "ray-fast":
+            delays = {"upscale_delay_s": 0.0, "downscale_delay_s": 300.0}
+            return RayDefault(job.knob, setup.hardware.minimum, setup.hardware.maximum, **delays)
         case "queue":
             return QueueThreshold(job.knob)
+        case "queue-kv":
+            return QueueThreshold(waiting=5.0, kv_cache=job.knob)
         case "static":
             return Static(max(1, round(max(filled) * job.knob)))
         case "oracle":
