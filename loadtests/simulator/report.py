@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from loadtests.simulator.judge import Figures, Spread, spread
-from loadtests.simulator.study import ABLATIONS, TOLD, PLAIN, Job, Load
+from loadtests.simulator.study import ABLATIONS, PLAIN, TOLD, Job, Load
 
 Results = Mapping[Job, Figures]
 WANTED = 0.95
