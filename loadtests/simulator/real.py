@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -58,14 +57,10 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Seen:
-    """rows: one for each request. replicas: (seconds since the run's begin, serving, in all), looked at twice a second.
-
-    start_seconds: what the last replica took from being asked for to serving.
-    """
+    """rows: one for each request. replicas: (seconds since the begin, serving, in all), looked at twice a second."""
 
     rows: Sequence[Row]
     replicas: Sequence[tuple[float, int, int]]
-    start_seconds: float | None
 
 
 def replayed(deployment: Deployment, calls: Sequence[Call], folder: Path) -> Seen:
@@ -81,8 +76,8 @@ def replayed(deployment: Deployment, calls: Sequence[Call], folder: Path) -> See
         overrides = Overrides(measure=calls[-1].at + 0.1, warm_up=0.0, drain=60.0)
         plan = Plan(scenario.load("trace", trace), server, "simulator", overrides)
         measured = runs.run(plan, {"default": target.key}, runs.Fleet(port=_free_port()), folder / "load")
-    replicas = [(at - measured.begin, look["running"], sum(look.values())) for at, look, _ in looks]
-    return Seen(measured.rows, replicas, looks[-1][2] if looks else None)
+    replicas = [(at - measured.begin, look["running"], sum(look.values())) for at, look in looks]
+    return Seen(measured.rows, replicas)
 
 
 def _stack(config: Path, state: Path) -> Stack:
@@ -100,9 +95,9 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _watched(target: Target) -> Iterator[list[tuple[float, dict[str, int], float | None]]]:
-    """How many replicas there are, by state, as the product's own status says: (Unix time, by state, start seconds)."""
-    looks: list[tuple[float, dict[str, int], float | None]] = []
+def _watched(target: Target) -> Iterator[list[tuple[float, dict[str, int]]]]:
+    """How many replicas there are, by state, as the product's own status says: (Unix time, by state)."""
+    looks: list[tuple[float, dict[str, int]]] = []
     over = threading.Event()
 
     def look() -> None:
@@ -114,7 +109,8 @@ def _watched(target: Target) -> Iterator[list[tuple[float, dict[str, int], float
             with contextlib.suppress(urllib.error.URLError, TimeoutError, ValueError, KeyError):
                 with opener.open(request, timeout=5) as response:
                     [deployment] = json.loads(response.read())["deployments"]
-                looks.append((time.time(), *_read(deployment)))
+                states = {state: int(deployment["replicas"][state]) for state in ("running", "starting", "stopping")}
+                looks.append((time.time(), states))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -123,8 +119,3 @@ def _watched(target: Target) -> Iterator[list[tuple[float, dict[str, int], float
     finally:
         over.set()
         thread.join(10)
-
-
-def _read(deployment: dict[str, Any]) -> tuple[dict[str, int], float | None]:
-    counts = {state: int(deployment["replicas"][state]) for state in ("running", "starting", "stopping")}
-    return counts, (deployment.get("scaling") or {}).get("start_seconds")
