@@ -10,8 +10,10 @@ settings ─┬─ secrets
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,8 @@ from serving.backends import build_engines, check_backends, echo_engine
 from serving.deployments import engine_args, weights
 from serving.engines.endpoints import Endpoints
 from serving.engines.engine import Operation
-from serving.fleets import number_of
+from serving.engines.waiting import NoStartTimes, StartTimes
+from serving.fleets import number_of, profile_of
 from serving.gateway import console
 from serving.gateway.answers import Answers
 from serving.gateway.app import create_app
@@ -64,7 +67,8 @@ GATEWAY_APP = "gateway"
 BOOKS_SECONDS = 15.0
 """For a gateway that stops to write what is in its memory, after its last answer."""
 _ECHO_ONGOING = 1024
-_WATCHED = {"health_check_period_s": 2, "health_check_timeout_s": 10}
+_WATCHED = {"health_check_period_s": 2, "health_check_timeout_s": 4}
+"""A replica that has died is replaced at the next check, one that hangs after three that it has not answered."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -87,11 +91,12 @@ def build_parts(
     endpoints_of: Callable[[str], Endpoints],
     revisions: Mapping[str, str] | None = None,
     fleet: Fleet | None = None,
+    starts_of: Callable[[str], StartTimes] = lambda name: NoStartTimes(),
 ) -> Parts:
     """Everything that the gateway works with.
 
     endpoints_of: where the replicas of a deployment are. revisions: of the models, by deployment; worked out here
-    unless given. fleet: what counts these replicas.
+    unless given. fleet: what counts these replicas. starts_of: what their starts took.
     """
     secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
@@ -100,7 +105,7 @@ def build_parts(
     traces = build_traces(settings, metrics)
     governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
     revisions = revisions if revisions is not None else revisions_of(settings)
-    engines = build_engines(settings, endpoints_of, secrets, metrics)
+    engines = build_engines(settings, endpoints_of, secrets, metrics, starts_of)
     deployments = [
         Deployment(
             name=d.name,
@@ -228,75 +233,129 @@ def process_app(settings: Settings) -> ASGIApp:
     return UntilClientLeaves(RequestId(create_app(build_parts(settings, none))))
 
 
-def _gateway_app(settings: Settings, revisions: Mapping[str, str]) -> ASGIApp:
-    """The gateway inside its Ray Serve replica, which cancels a request whose client leaves by itself."""
+def _gateway_app(settings: Settings, revisions: Mapping[str, str], start_seconds: Mapping[str, float]) -> ASGIApp:
+    """The gateway inside its Ray Serve replica, which cancels a request whose client leaves by itself.
+
+    start_seconds: what a start of each deployment is expected to take.
+    """
+    from serving.deployments.drain_watch import DrainWatch, is_stopping
     from serving.deployments.ray_endpoints import RayEndpoints
     from serving.deployments.ray_fleet import RayFleet
+    from serving.deployments.starts import Starts
 
     def endpoints_of(name: str) -> Endpoints:
-        return RayEndpoints(name, host=settings.server.host, port=settings.server.port)
+        return RayEndpoints(name, host=settings.server.host, port=settings.server.port, sleeps=name in sleepers)
+
+    def starts_of(name: str) -> StartTimes:
+        return Starts(name, expected=start_seconds[name])
 
     ours = settings.replicated
+    sleepers = {d.name for d in ours if d.scaling and d.scaling.min == 0}
     fleet = RayFleet([d.name for d in ours], scaled=[d.name for d in ours if d.scaling])
-    return create_app(build_parts(settings, endpoints_of, revisions, fleet))
+    parts = build_parts(settings, endpoints_of, revisions, fleet, starts_of)
+
+    def cut() -> None:
+        for deployment in parts.catalog:
+            deployment.engine.cut()
+
+    watch = DrainWatch(is_stopping, seconds=settings.server.drain_timeout, cut=cut)
+    return create_app(replace(parts, background=(*parts.background, watch)))
 
 
-def gateway_application(settings: Settings) -> Application:
-    """The gateway as a Ray Serve application, at route prefix /."""
+def gateway_application(settings: Settings, token: str = "") -> Application:
+    """The gateway as a Ray Serve application, at route prefix /. token: another one makes it another version."""
     from ray import serve
 
     from serving.deployments.gateway_replica import GatewayReplica
+    from serving.deployments.versions import versioned
 
     gateway = serve.deployment(serve.ingress()(GatewayReplica)).options(
         name="gateway",
         num_replicas=settings.gateway.replicas,
         max_ongoing_requests=2 * settings.gateway.max_in_flight,  # admission refuses before Serve would queue
-        graceful_shutdown_timeout_s=settings.server.stop_timeout + BOOKS_SECONDS,
+        graceful_shutdown_timeout_s=settings.server.drain_timeout + BOOKS_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
+        max_surge_percent=100,  # new ones first: there is always one that answers
+        **_WATCHED,
         ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
     )
-    return gateway.bind(functools.partial(_gateway_app, settings, revisions_of(settings)))
+    start_seconds = {d.name: profile_of(settings, d).start_seconds for d in settings.replicated}
+    revisions = revisions_of(settings)
+    gateway = versioned(gateway, token, revisions, _without_counts(settings))
+    return gateway.bind(functools.partial(_gateway_app, settings, revisions, start_seconds))
 
 
-def engine_application(settings: Settings, deployment: config.Deployment) -> Application:
-    """A deployment with replicas of its own as a Ray Serve application, at route prefix /_engine/NAME."""
+def _without_counts(settings: Settings) -> dict[str, Any]:
+    """The settings but for how many replicas there are: to change that, none of them need be replaced."""
+    tree = settings.model_dump(mode="json")
+    del tree["gateway"]["replicas"]
+    for deployment in tree["deployments"]:
+        del deployment["replicas"]
+    return tree
+
+
+def engine_application(settings: Settings, deployment: config.Deployment, token: str = "") -> Application:
+    """A deployment with replicas of its own as a Ray Serve application, at route prefix /_engine/NAME. token: as the
+    gateway's.
+    """
     if isinstance(deployment.engine, config.EchoEngine):
-        return _echo_application(settings, deployment, deployment.engine)
+        return _echo_application(settings, deployment, deployment.engine, token)
     from ray import serve
 
     from serving.deployments.model_replica import ModelReplica
+    from serving.deployments.versions import versioned
 
     engine = deployment.engine
     assert isinstance(engine, config.VllmEngine)
+    args, env = vllm_args(settings), _cache_env(settings) | vllm_env(settings) | engine.env | _metrics_env(settings)
     replica = serve.deployment(serve.ingress()(ModelReplica)).options(
         name="model",
         max_ongoing_requests=engine.max_ongoing_requests,
-        **_WATCHED,
+        **_kept_up(settings, deployment),
         **number_of(settings, deployment),
-        **_placement(deployment, vllm_env(settings) | engine.env | _metrics_env(settings)),
+        **_placement(deployment, env),
     )
+    replica = versioned(replica, token, _model_of(deployment), args, env)
     return replica.bind(
         deployment,
         functools.partial(_engine_secret, settings),
         functools.partial(weights.ready, settings, deployment),
-        vllm_args(settings),
+        args,
     )
 
 
-def _echo_application(settings: Settings, deployment: config.Deployment, engine: config.EchoEngine) -> Application:
+def _model_of(deployment: config.Deployment) -> dict[str, Any]:
+    """What a replica of it is made from: all else of its settings concerns the gateway, or their number."""
+    return deployment.model_dump(mode="json", include={"name", "model", "engine"})
+
+
+def _echo_application(
+    settings: Settings, deployment: config.Deployment, engine: config.EchoEngine, token: str
+) -> Application:
     from ray import serve
 
     from serving.deployments.echo_replica import EchoReplica
+    from serving.deployments.versions import versioned
 
     replica = serve.deployment(serve.ingress()(EchoReplica)).options(
         name="model",
         max_ongoing_requests=_ECHO_ONGOING,
         ray_actor_options={"num_cpus": engine.num_cpus},
-        **_WATCHED,
+        **_kept_up(settings, deployment),
         **number_of(settings, deployment),
     )
     secret = functools.partial(_engine_secret, settings)
+    replica = versioned(replica, token, _model_of(deployment))
     return replica.bind(deployment.name, functools.partial(echo_engine, engine), secret, engine.start_time)
+
+
+def _kept_up(settings: Settings, deployment: config.Deployment) -> dict[str, Any]:
+    """How Serve watches, drains and replaces an engine's replicas."""
+    return _WATCHED | {
+        "graceful_shutdown_timeout_s": settings.server.drain_timeout,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "max_surge_percent": 100 if deployment.upgrade == "surge" else 0,
+    }
 
 
 def _engine_secret(settings: Settings) -> str:
@@ -320,6 +379,14 @@ def _placement(deployment: config.Deployment, env: dict[str, str]) -> dict[str, 
         "placement_group_bundles": [first, *[bundle] * (engine.tensor_parallel_size - 1)],
         "placement_group_strategy": "PACK",
     }
+
+
+def _cache_env(settings: Settings) -> dict[str, str]:
+    """Where vLLM keeps what it has compiled, so that a next start need not; beside the weights, where machines share
+    them. What the environment says already goes before.
+    """
+    folder = settings.weights.folder or settings.server.state_dir
+    return {"VLLM_CACHE_ROOT": os.environ.get("VLLM_CACHE_ROOT", str(folder / "vllm-cache"))}
 
 
 def _metrics_env(settings: Settings) -> dict[str, str]:

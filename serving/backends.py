@@ -22,6 +22,7 @@ from serving.engines.endpoints import Endpoints, addressed
 from serving.engines.engine import Engine
 from serving.engines.fields import VLLM_ONLY, Fields
 from serving.engines.http import HttpEngine
+from serving.engines.waiting import HoldLimits, NoStartTimes, StartTimes, WaitingRoom
 from serving.guards.blocklist import BadBlocklist, Blocklist, lines_of
 from serving.guards.categories import DEFAULT_THRESHOLDS, Analysis, ContentSafety, OpenAIModeration
 from serving.guards.guard import Guard
@@ -37,16 +38,21 @@ _log = logging.getLogger(__name__)
 
 
 def build_engines(
-    settings: Settings, endpoints_of: Callable[[str], Endpoints], secrets: Secrets, metrics: Metrics
+    settings: Settings,
+    endpoints_of: Callable[[str], Endpoints],
+    secrets: Secrets,
+    metrics: Metrics,
+    starts_of: Callable[[str], StartTimes] = lambda name: NoStartTimes(),
 ) -> dict[str, Engine]:
     """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its replicas are.
+    starts_of: what their starts took.
 
     Raises SettingsError for what only shows when it is used: a list that cannot be read, a variable that is not set.
     """
     guards = {guard.name: build_guard(guard) for guard in settings.guards}
     engines: dict[str, Engine] = {}
     for deployment in settings.deployments:
-        engine = build_engine(deployment, settings, endpoints_of, secrets, metrics)
+        engine = build_engine(deployment, settings, endpoints_of, secrets, metrics, starts_of)
         if deployment.guards:
             engine = GuardedEngine(
                 engine,
@@ -72,6 +78,7 @@ def build_engine(
     endpoints_of: Callable[[str], Endpoints],
     secrets: Secrets,
     metrics: Metrics,
+    starts_of: Callable[[str], StartTimes],
 ) -> Engine:
     engine = deployment.engine
     http = functools.partial(
@@ -87,6 +94,13 @@ def build_engine(
             headers={SECRET_HEADER: secrets.engine},
             ours=True,
             ready_path="/health",
+            room=WaitingRoom(
+                HoldLimits(**deployment.hold.model_dump()),
+                starts=starts_of(deployment.name),
+                on_count=functools.partial(metrics.holds, deployment.name),
+                on_end=functools.partial(metrics.held, deployment.name),
+            ),
+            on_retry=functools.partial(metrics.noted, "replica_retries", deployment.name),
         )
     if isinstance(engine, config.HttpEngine):
         model = engine.model or deployment.name

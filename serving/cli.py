@@ -71,14 +71,35 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; overrides server.port.", min=1, max=65535)] = None,
 ) -> None:
     """Start everything on this machine and stay in the foreground; Ctrl-C stops it all."""
+    from serving.app import load_settings
     from serving.commands import serve as command
 
-    settings = load(config)
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+
+    def read() -> Settings:
+        settings = load_settings(config)
+        return settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+
     try:
-        command.serve(settings)
+        command.serve(read)
     except (command.CannotStart, SettingsError) as error:
+        fail(str(error))
+
+
+@cli.command()
+def reload(
+    config: Config = DEFAULT_CONFIG,
+    restart: Annotated[
+        list[str] | None, typer.Option(help="A deployment, or 'gateway', to replace although nothing differs.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.", min=1)] = 1800.0,
+) -> None:
+    """Have the server on this machine read its configuration again: what differs is replaced, and no answer is cut."""
+    from serving.commands import reload as command
+
+    try:
+        typer.echo(command.reload(load(config).server.state_dir, restart or (), timeout=timeout))
+    except command.CannotReload as error:
         fail(str(error))
 
 
@@ -193,7 +214,9 @@ def config_check(
     """Read a configuration and say every mistake in it."""
     settings = load(config)
     for deployment in settings.deployments:
-        facts = (deployment.engine.kind, deployment.model.source, f"replicas {deployment.replicas}")
+        scaling = deployment.scaling
+        count = f"{scaling.min} to {scaling.max}" if scaling else deployment.replicas
+        facts = (deployment.engine.kind, deployment.model.source, f"replicas {count}")
         typer.echo(f"{deployment.name}: {', '.join(filter(None, facts))}")
     typer.echo(f"{config}: valid")
 

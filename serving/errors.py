@@ -51,6 +51,8 @@
     ├── GuardUnavailable 503          guards/guard.py: a content filter is away that must not be
     └── EngineError 5xx               the caller may try again
         ├── EngineUnavailable 503     nobody took the request: nothing was generated, safe to repeat
+        │   ├── EngineStarting 503        no replica runs, and none came while the request was held
+        │   ├── NoReplica 503             engines/endpoints.py: none runs, so it is held; not seen by callers
         │   ├── EngineMisconfigured 503   engines/refusals.py: an endpoint refuses our credential
         │   └── NotTaken 503          engines/reading.py: another replica may be asked; not seen by callers
         ├── EngineBusy 429            engines/refusals.py: an endpoint's own limit
@@ -192,6 +194,13 @@ class EngineUnavailable(EngineError):
     status, code, free = 503, "engine_unavailable", True
     default_message = (
         "No replica of this deployment can take the request now. Nothing was generated; try again shortly."
+    )
+
+
+class EngineStarting(EngineUnavailable):
+    code = "engine_starting"
+    default_message = (
+        "No replica of this deployment runs yet; one is being started. Nothing was generated; try again when it is up."
     )
 
 

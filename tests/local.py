@@ -109,6 +109,8 @@ class RecordingEngine:
         if self.error:
             raise self.error
 
+    def cut(self) -> None: ...
+
     async def reckon(self, request_id: str) -> Tally | None:
         self.reckoned.append(request_id)
         return self.tally

@@ -21,6 +21,7 @@ from serving import app as _app  # noqa: F401  # so that all error classes exist
 from serving import errors
 from serving.batches.batch import Status
 from serving.cli import cli
+from serving.scaling.decision import Reason
 from serving.settings import parse, reference
 from serving.telemetry.metrics import PrometheusMetrics
 from serving.weights.files import CODE, PICKLES
@@ -32,6 +33,7 @@ RESPONSES = ROOT / "docs" / "responses.md"
 BATCHES = ROOT / "docs" / "batches.md"
 WEIGHTS = ROOT / "docs" / "weights.md"
 CONSOLE = ROOT / "docs" / "console.md"
+SCALING = ROOT / "docs" / "scaling.md"
 
 
 def settings_table() -> str:
@@ -178,6 +180,17 @@ def test_the_telemetry_page_names_metrics_settings_alerts_and_files_that_exist()
     rules = "".join(file.read_text() for file in (ROOT / "deploy" / "observability" / "rules").glob("*.yml"))
     assert set(re.findall(r"alert: (\w+)", rules)) == set(re.findall(r"`(Clinserve\w+)`", text))
     assert [link for link in re.findall(r"\]\(([^)#]+)", text) if not (page.parent / link).exists()] == []
+
+
+def test_the_scaling_page_names_settings_reasons_metrics_and_files_that_exist() -> None:
+    text = SCALING.read_text()
+    table = "".join(re.findall(r"^\| (`.+`) \| ", text, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", table)) == set(Reason)
+    metrics = set(re.findall(r"`(clinserve_[a-z_]+)`", text))
+    assert metrics and {name for name in metrics if f"| `{name}`" not in README.read_text()} == set()
+    assert [link for link in re.findall(r"\]\(([^)#]+)", text) if not (SCALING.parent / link).exists()] == []
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        parse(yaml.safe_load(block), base=ROOT / "deploy" / "configs")
 
 
 def test_the_numbered_path_names_things_that_exist() -> None:

@@ -68,7 +68,7 @@ def _running(url: str, key: str, deployment: str) -> tuple[int, float | None]:
     counts: dict[str, Any] = card.get("replicas") or {"running": 1}
     if not counts["running"]:
         raise CannotAsk(f"'{deployment}' sleeps; a first request wakes it")
-    return counts["running"], (card.get("scaling") or {}).get("start_seconds")
+    return counts["running"], (card.get("last_start") or {}).get("seconds")
 
 
 async def _measured(
@@ -113,7 +113,7 @@ def _print(
         for level in measured
     ]
     print_table(columns, rows, whole=columns, right=columns[:5])
-    start = "" if knows_start else " (not measured: nothing here has been seen to start a replica)"
+    start = "" if knows_start else " (not known: the usual is taken)"
     typer.echo(
         f"\nOne replica: {found.prefill_rate:.0f} prompt tokens/s, {found.decode_rate:.0f} answer tokens/s, "
         f"{found.concurrency:g} streams within the goals, {found.start_seconds:.0f} s to start{start}."

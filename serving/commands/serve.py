@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from rich.markup import escape
 from serving import app
 from serving import settings as config
 from serving.commands.progress import Progress
+from serving.commands.rollout import Rollouts
 from serving.deployments import weights
 from serving.errors import InvalidRequest
 from serving.settings import Settings
@@ -42,9 +43,9 @@ class CannotStart(Exception):
     """One line that says what is missing and what to do."""
 
 
-def serve(settings: Settings) -> None:
-    """Run until Ctrl-C or SIGTERM. Raises CannotStart, SettingsError."""
-    progress = Progress()
+def serve(read: Callable[[], Settings]) -> None:
+    """Run until Ctrl-C or SIGTERM. read: the configuration, now and at each reload. Raises CannotStart, SettingsError."""
+    progress, settings = Progress(), read()
     check_machine(settings)
     app.check_backends(settings)
     app.check_traces(settings)
@@ -57,7 +58,7 @@ def serve(settings: Settings) -> None:
     if settings.server.runtime == "process":
         _in_one_process(settings, progress, key)
     else:
-        _on_ray(settings, progress, key)
+        _on_ray(settings, progress, key, read)
 
 
 def check_machine(settings: Settings) -> None:
@@ -153,14 +154,19 @@ def _announce_when_ready(settings: Settings, progress: Progress, key: str | None
     follow(app.request_log_file(settings), progress.console)
 
 
-def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
+def _logging_to_file(settings: Settings) -> Settings:
+    """A replica's standard output is one of Ray's log files. What is meant is ours: through the file, as it is."""
+    if settings.telemetry.request_log != "stdout":
+        return settings
+    telemetry = settings.telemetry.model_copy(update={"request_log": "file"})
+    return settings.model_copy(update={"telemetry": telemetry})
+
+
+def _on_ray(settings: Settings, progress: Progress, key: str | None, read: Callable[[], Settings]) -> None:
     from serving.deployments.cluster import DeployFailed, LocalCluster, Target, engine_target
 
     as_json = settings.telemetry.request_log == "stdout"
-    if as_json:
-        # A replica's standard output is one of Ray's log files. What is meant is ours: through the file, as it is.
-        telemetry = settings.telemetry.model_copy(update={"request_log": "file"})
-        settings = settings.model_copy(update={"telemetry": telemetry})
+    settings = _logging_to_file(settings)
     fetch_weights(settings, progress)
     cluster = LocalCluster(host=settings.server.host, port=settings.server.port, max_stream=settings.server.max_stream)
     try:
@@ -179,7 +185,9 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None) -> None:
         with progress.step("Ready to serve"):
             _wait_until_ready(settings)
         announce(settings, progress, key, logs=cluster.logs)
-        follow(app.request_log_file(settings), progress.console, as_json=as_json)
+        rollouts = Rollouts(cluster, settings, lambda: _logging_to_file(read()), fetch_weights, progress)
+        with rollouts.on_hangup():
+            follow(app.request_log_file(settings), progress.console, as_json=as_json)
     except (DeployFailed, TimeoutError) as error:
         raise CannotStart(f"{error}. The logs are in {cluster.logs}.") from None
     except KeyboardInterrupt:

@@ -108,6 +108,12 @@ class LocalCluster:
                 raise TimeoutError(f"{', '.join(sorted(waiting))} did not start in {timeout:.0f} s")
             time.sleep(0.25)
 
+    def remove(self, application: str) -> None:
+        """Take an application away; its replicas finish what they answer."""
+        from ray import serve
+
+        serve.delete(application, _blocking=False)
+
     def drain(self, application: str, *, answers: float, books: float) -> None:
         """Stop one application in order: no new requests, then what runs in it ends, then it closes what it opened.
 
@@ -122,7 +128,7 @@ class LocalCluster:
         if ender.is_alive():
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if process.name().startswith("VLLM"):
+                    if _answers(process):
                         process.kill()
             ender.join(books)
 
@@ -141,6 +147,11 @@ class LocalCluster:
                 process.kill()
         psutil.wait_procs(family, timeout=5)
         shutil.rmtree(self._run_dir, ignore_errors=True)
+
+
+def _answers(process: psutil.Process) -> bool:
+    """vLLM's engine, or an echo engine's replica."""
+    return process.name().startswith("VLLM") or "ServeReplica:engine-" in " ".join(process.cmdline())
 
 
 def _shut_down() -> None:

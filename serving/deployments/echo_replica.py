@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.deployments.lanes import Lanes
 from serving.deployments.model_replica import EngineDoor
+from serving.deployments.starts import Stopwatch, asked_at, keep
 from serving.engines.echo import EchoEngine
 from serving.engines.engine import EngineRequest, Operation
 from serving.errors import EngineFailed, ServingError
@@ -35,11 +36,15 @@ class EchoReplica:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, name: str, engine: Callable[[], EchoEngine], engine_secret: Callable[[], str], start_time: float
     ) -> None:
+        watch = Stopwatch(await asyncio.to_thread(asked_at))
+        watch.passed("node")
         self._name = name
         self._secret = await asyncio.to_thread(engine_secret)
         await asyncio.sleep(start_time)
         self._engine = engine()
         self._lanes = Lanes(slots=_LINES)
+        watch.passed("engine")
+        await asyncio.to_thread(keep, name, watch.start())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         return EngineDoor(echo_app(self._engine, self._name), self._secret, EchoTallies(self._engine), self._lanes)

@@ -21,6 +21,8 @@ SWITCHES = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.deployments.http_middleware.middlewares",
     # The controller's loop: ten rounds a second are a twentieth of a core, for changes that come a few times a day.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    # HAProxy that has died is missed after three checks: in 3 s rather than 30.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # A replica that stops goes on for so long, until HAProxy has taken it off its list; 30 s are meant for the cloud's
     # load balancers.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
+from serving.deployments.starts import Stopwatch, asked_at, keep
 from serving.deployments.tallies import Costs, Tallies
 from serving.deployments.vllm_signals import VllmSignals
 from serving.settings import Deployment, VllmEngine
@@ -25,6 +27,11 @@ _SECRET_HEADER = SECRET_HEADER.encode()
 _STOP_SECONDS = 1.0
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health"})
 _USAGE_PATH = "/usage/"
+_WORDS = "The patient was seen in clinic and reports no new symptoms."
+
+
+class WarmUpFailed(Exception):
+    """An engine that does not answer. Serve starts the replica again, and gives up in the end."""
 
 
 class ModelReplica:
@@ -44,6 +51,9 @@ class ModelReplica:
         """weights: fetches and verifies them, and says where they are on this machine."""
         from ray.serve.llm import LLMServer
 
+        watch = Stopwatch(await asyncio.to_thread(asked_at))
+        watch.passed("node")
+
         class Server(LLMServer):  # type: ignore[misc]
             async def _start_engine(self) -> None:
                 # Ray's own also starts an actor that reports the model to Ray's makers. A hospital's does not.
@@ -53,6 +63,7 @@ class ModelReplica:
             os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
         self._secret = await asyncio.to_thread(engine_secret)
         config = llm_config(deployment, await asyncio.to_thread(weights), engine_args)
+        watch.passed("weights")
         # Off: Ray's own download of the weights, which knows neither digests nor revisions.
         config.get_or_create_callback().ctx.run_init_node = False
         self._server = Server.sync_init(config)
@@ -61,9 +72,14 @@ class ModelReplica:
         self._tallies = Tallies()
         self._tallies.watch(self._server.engine._engine_client.output_processor)
         self._signals = VllmSignals(self._server.engine._engine_client)
+        self._app = await self._server.__serve_build_asgi_app__()
+        watch.passed("engine")
+        await warm_up(self._app, deployment)
+        watch.passed("warm_up")
+        await asyncio.to_thread(keep, deployment.name, watch.start())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return EngineDoor(await self._server.__serve_build_asgi_app__(), self._secret, self._tallies, self._lanes)
+        return EngineDoor(self._app, self._secret, self._tallies, self._lanes)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Serve once a second where the deployment scales."""
@@ -72,6 +88,19 @@ class ModelReplica:
     async def check_health(self) -> None:
         """Raises when the engine is dead; Serve then replaces the replica."""
         await self._server.check_health()
+
+
+async def warm_up(app: ASGIApp, deployment: Deployment) -> None:
+    """One short answer, before Serve counts the replica as running: what a first request pays (kernels, caches, a
+    tokenizer) is paid, and a replica that cannot answer takes none. Raises WarmUpFailed.
+    """
+    pooling = engine_of(deployment).args.get("runner") == "pooling"
+    path, words = ("/v1/embeddings", {"input": _WORDS}) if pooling else ("/v1/completions", {"prompt": _WORDS})
+    body = {"model": deployment.name, **words} | ({} if pooling else {"max_tokens": 4})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://warm-up") as client:
+        answer = await client.post(path, json=body, timeout=None)
+    if answer.status_code != 200:
+        raise WarmUpFailed(f"the engine of '{deployment.name}' is up and answers {answer.status_code}")
 
 
 class EngineDoor:

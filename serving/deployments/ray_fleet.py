@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ray import serve
 from ray.exceptions import RayError
@@ -13,6 +14,7 @@ from ray.serve.schema import ServeStatus
 
 from serving.deployments import scaling_state
 from serving.deployments.naming import app_name_of
+from serving.deployments.starts import Starts
 from serving.gateway.fleet import Replicas
 from serving.scaling.told import Told
 
@@ -27,8 +29,8 @@ class RayFleet:
     """A Fleet of the deployments of these names. scaled: those among them that scale."""
 
     def __init__(self, deployments: Sequence[str], scaled: Sequence[str] = ()) -> None:
-        self._deployments = deployments
         self._scaled = scaled
+        self._starts = {name: Starts(name) for name in deployments}
         self._known: Mapping[str, Replicas] = {}
         self._until = 0.0
         self._asking = asyncio.Lock()
@@ -54,7 +56,11 @@ class RayFleet:
                 status = await asyncio.to_thread(serve.status)
         except (TimeoutError, RayServeException, RayError):
             return {}
-        return {name: counted(status, name) for name in self._deployments if app_name_of(name) in status.applications}
+        return {
+            name: replace(counted(status, name), last_start=next(reversed(await starts.read()), None))
+            for name, starts in self._starts.items()
+            if app_name_of(name) in status.applications
+        }
 
 
 def counted(status: ServeStatus, deployment: str) -> Replicas:

@@ -7,6 +7,7 @@ Serve takes the class by its name and pickles this module by value; what it impo
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ class SloPolicy:
 
     def __init__(self, deployment: str, goals: dict[str, float | None], profile: dict[str, float]) -> None:
         self._deployment = deployment
-        before = scaling_state.read(deployment)
+        before = _told_before(deployment)
         self._changes = dict(before.changes) if before else {}
         self._latest = list(before.latest) if before else []
         self._spending = Spending(before.spent if before else ())
@@ -85,11 +86,19 @@ class SloPolicy:
                     detail=decision.detail,
                     missed=decision.missed,
                     changes=dict(self._changes),
-                    start_seconds=self._scaling.start_seconds,
                     latest=tuple(self._latest),
                     spent=tuple(self._spending.steps),
                 ),
             )
+
+
+def _told_before(deployment: str) -> Told | None:
+    """By the policy that this one replaces, or before the controller was restarted."""
+    try:
+        return scaling_state.read(deployment)
+    except Exception as error:  # a deployment must come up without it, and after an upgrade that tells otherwise
+        _log().warning("scaling of %s begins anew: %s", deployment, type(error).__name__)
+        return None
 
 
 def _log() -> logging.Logger:
@@ -109,7 +118,7 @@ def fleet_of(context: Any) -> Fleet:
         running=running,
         starting=max(0, target - running),
         target=target,
-        held=round(context.total_queued_requests or 0),
+        held=math.ceil(context.total_queued_requests or 0),
         minimum=context.capacity_adjusted_min_replicas,
         maximum=context.capacity_adjusted_max_replicas,
     )

@@ -22,6 +22,7 @@ class VllmSignals:
     def __init__(self, engine_client: Any) -> None:
         self._meter = Meter()
         self._processor = engine_client.output_processor
+        self._is_readable = True
         self._schedulers: dict[int, Any] = {}
         """The last word of each: there are several with data parallelism."""
         engine_client.logger_manager.stat_loggers.append(self)
@@ -49,10 +50,11 @@ class VllmSignals:
         try:
             if scheduler_stats is not None:
                 self._schedulers[engine_idx] = scheduler_stats
-            if iteration_stats is not None:
+            if iteration_stats is not None and self._is_readable:
                 self._add(iteration_stats)
         except Exception:  # it would end the loop that all answers come through
-            _log.exception("a replica's load cannot be read from this version of vLLM")
+            self._is_readable = False
+            _log.exception("rates and times cannot be read from this version of vLLM")
 
     def _add(self, step: Any) -> None:
         self._meter.decoded(step.num_generation_tokens)

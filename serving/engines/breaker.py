@@ -123,6 +123,9 @@ class BreakingEngine:
     async def reckon(self, request_id: str) -> Tally | None:
         return await self._engine.reckon(request_id)
 
+    def cut(self) -> None:
+        self._engine.cut()
+
     async def ready(self) -> bool:
         """Not while it is open. Afterwards as the engine says: who waits for this must not keep it from being tried."""
         if self.state == "open" and self._wait():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Protocol
 from urllib.parse import quote
 
 from serving.engines.engine import Operation
+from serving.errors import EngineUnavailable
 
 _PATHS: dict[Operation, str] = {
     "chat": "/chat/completions",
@@ -17,24 +19,41 @@ _DEPLOYMENTS = "/openai/deployments/"
 _OPERATION = re.compile(r"(/chat/completions|/completions|/embeddings)?/*(\?.*)?$")
 
 
+class NoReplica(EngineUnavailable):
+    """None runs now: one that starts may be waited for."""
+
+
 class Endpoints(Protocol):
     """Where the replicas of one deployment are."""
 
-    async def pick(self) -> str:
-        """Base URL of a replica, up to and including /v1 (or what an Address takes for a base). Raises
-        EngineUnavailable when there is none in time.
+    async def pick(self, avoid: Collection[str] = ()) -> str:
+        """Base URL of a replica, up to and including /v1 (or what an Address takes for a base). avoid: those that have
+        just failed; one of them only where there is no other. Raises NoReplica, EngineUnavailable.
         """
+        ...
+
+    async def wake(self) -> None:
+        """Ask for a replica, for as long as this is awaited, and return when one runs. Raises EngineUnavailable."""
+        ...
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether it is meant to have no replica at times: a request then wakes it, so it is ready all the same."""
         ...
 
 
 class FixedEndpoint:
     """One address, set in the configuration."""
 
+    sleeps = False
+
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
 
-    async def pick(self) -> str:
+    async def pick(self, avoid: Collection[str] = ()) -> str:
         return self._url
+
+    async def wake(self) -> None: ...
 
 
 class Address(Protocol):

@@ -62,6 +62,12 @@ class Engine(Protocol):
         """
         ...
 
+    def cut(self) -> None:
+        """End what is under way, each with an error that its client is told, and take nothing more: this process is to
+        end. A plain call.
+        """
+        ...
+
     async def ready(self) -> bool:
         """Would a request be served now? Never raises; bounded to a few seconds."""
         ...

@@ -9,17 +9,19 @@ import asyncio
 import contextlib
 import json
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NamedTuple
 
 import aiohttp
 
 from serving.engines.credentials import Credential, NoCredential
-from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, OpenAIAddress
+from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, NoReplica, OpenAIAddress
 from serving.engines.engine import BATCH, BATCH_LANE, LANE_HEADER, EngineRequest, Tally
 from serving.engines.fields import Fields
 from serving.engines.reading import NotTaken, body, events, refusal
 from serving.engines.refusals import RETRY_AFTER, EngineMisconfigured
+from serving.engines.tries import Tries
+from serving.engines.waiting import WaitingRoom
 from serving.errors import EngineTimeout, EngineUnavailable, InvalidRequest, ServingError
 from serving.protocol import sse
 
@@ -28,9 +30,6 @@ __all__ = ["Endpoints", "FixedEndpoint", "HttpEngine"]
 _READY_SECONDS = 3.0
 _RECKON_SECONDS = 4.0
 _UNRECKONED = 4096
-_TRIES = 3
-_PAUSE = 0.1
-"""Before a replica is asked again that has just not taken the request."""
 
 
 class HttpEngine:
@@ -41,9 +40,11 @@ class HttpEngine:
     engine is dead. fields: what the endpoint takes of a request.
     ours: the endpoint is one of our vLLM replicas, so each request carries its tenant's cache_salt, its priority and
     its place in a trace, and the replica tells what a request has cost (deployments/tallies.py). What others send is
-    put into our form first.
-    Times in seconds, each for one request with all its tries: first_token_timeout until a stream's first event,
-    idle_timeout between events, answer_timeout for an answer in one piece.
+    put into our form first. room: where requests are held while no replica runs; on_retry: told each time that another
+    replica is asked.
+    Times in seconds, each for one request with all its tries, and without the time in which it is held:
+    first_token_timeout until a stream's first event, idle_timeout between events, answer_timeout for an answer in one
+    piece.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class HttpEngine:
         fields: Fields | None = None,
         ours: bool = False,
         ready_path: str = "/v1/models",
+        room: WaitingRoom | None = None,
+        on_retry: Callable[[], None] = lambda: None,
         connect_timeout: float = 3.0,
         first_token_timeout: float = 120.0,
         idle_timeout: float = 60.0,
@@ -69,6 +72,8 @@ class HttpEngine:
         self._address = address or OpenAIAddress(ready_path=ready_path)
         self._fields = fields or Fields()
         self._ours = ours
+        self._room = room or WaitingRoom()
+        self._on_retry = on_retry
         self._first_token_timeout = first_token_timeout
         self._idle_timeout = idle_timeout
         self._answer_timeout = answer_timeout
@@ -77,9 +82,13 @@ class HttpEngine:
         self._session: aiohttp.ClientSession | None = None
         self._unfinished: OrderedDict[str, str] = OrderedDict()
         """Where requests were sent whose answers have not been read to their end, the oldest first."""
+        self._opening: set[asyncio.Timeout] = set()
+        self._answering: set[aiohttp.ClientResponse] = set()
+        self._is_cut = False
 
     async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         opened = await self._open(request)
+        self._answering.add(opened.response)
         # close(), not release(): a connection that is dropped is what stops the work in the engine.
         try:
             async with contextlib.aclosing(opened.rest):
@@ -88,37 +97,60 @@ class HttpEngine:
                     yield block
             self._unfinished.pop(request.request_id, None)
         finally:
+            self._answering.discard(opened.response)
             opened.response.close()
 
-    async def _open(self, request: EngineRequest) -> _Opened:
-        """The answer's first item. A replica that did not take the request is replaced, twice at most and only while
-        a first token could still come in time; what it may have begun is never asked for, so it is not charged.
+    def cut(self) -> None:
+        """End what is under way, each with an error, and take nothing more: this process is to end. What was generated
+        is asked for as ever.
         """
+        self._is_cut, now = True, asyncio.get_running_loop().time()
+        for clock in tuple(self._opening):
+            clock.reschedule(now)
+        for response in tuple(self._answering):
+            response.close()
+
+    async def _open(self, request: EngineRequest) -> _Opened:
+        """The answer's first item. A replica that did not take the request is replaced, within bounds and only while a
+        first token could still come in time; what it may have begun is never asked for, so it is not charged.
+        """
+        if self._is_cut:
+            raise EngineUnavailable(retry_after=RETRY_AFTER)
         payload = self._payload(request)
         patience = self._first_token_timeout if request.stream else self._answer_timeout
-        loop = asyncio.get_running_loop()
-        last_try = loop.time() + self._first_token_timeout
-        tried: set[str] = set()
+        tries = Tries(asyncio.get_running_loop().time, ours=self._ours, first_token_timeout=self._first_token_timeout)
+        clock = asyncio.timeout(patience)
+        self._opening.add(clock)
         try:
-            async with asyncio.timeout(patience):
+            async with clock:
                 headers = await self._headers_of(request)
-                for _ in range(_TRIES):
-                    base = await self._endpoints.pick()
-                    if base in tried:
-                        await asyncio.sleep(_PAUSE)
-                    tried.add(base)
+                while True:
+                    try:
+                        base = await self._endpoints.pick(tries.failed)
+                        self._room.seen_awake()
+                    except NoReplica:
+                        clock.reschedule(None)  # a start is not the model's slowness
+                        await self._room.hold(self._endpoints.wake, line=request.priority >= BATCH)
+                        clock.reschedule(asyncio.get_running_loop().time() + patience)
+                        tries.start_anew()
+                        base = await self._endpoints.pick()
+                    if pause := tries.pause_before(base):
+                        await asyncio.sleep(pause)
                     self._remember(request.request_id, base)
-                    with contextlib.suppress(NotTaken):
+                    try:
                         return await self._ask(base, request, payload, headers)
-                    if loop.time() > last_try:
-                        break
-                raise EngineUnavailable(retry_after=RETRY_AFTER)
+                    except NotTaken as failure:
+                        if not tries.go_on_after(failure, base):
+                            raise EngineUnavailable(retry_after=RETRY_AFTER) from failure
+                        self._on_retry()
         except TimeoutError as error:
             raise EngineTimeout(retry_after=RETRY_AFTER) from error
         except ServingError as error:
             if error.free:
                 self._unfinished.pop(request.request_id, None)
             raise
+        finally:
+            self._opening.discard(clock)
 
     def _payload(self, request: EngineRequest) -> bytes:
         fields = self._fields.of(request.body) | {"model": self._model}
@@ -151,8 +183,9 @@ class HttpEngine:
             )
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as error:
             raise EngineMisconfigured from error
-        except (aiohttp.ClientConnectionError, aiohttp.ConnectionTimeoutError, OSError) as error:
-            # Not reached, or dropped before it began to answer: a replica that goes is in the table for a moment more.
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotTaken(reached=False) from error  # a replica that goes is in the table for a moment more
+        except (aiohttp.ClientConnectionError, OSError) as error:
             raise NotTaken from error
         except aiohttp.ClientError as error:
             raise EngineUnavailable(retry_after=RETRY_AFTER) from error
@@ -193,7 +226,11 @@ class HttpEngine:
     async def ready(self) -> bool:
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                url = self._address.ready(await self._endpoints.pick())
+                try:
+                    base = await self._endpoints.pick()
+                except NoReplica:
+                    return self._endpoints.sleeps
+                url = self._address.ready(base)
                 headers = self._headers | await self._credential.headers()
                 async with self._client().get(url, headers=headers, allow_redirects=False) as response:
                     return self._says_ready(response.status)
@@ -206,6 +243,7 @@ class HttpEngine:
 
     async def close(self) -> None:
         self._credential.close()
+        await self._room.close()
         if self._session is not None:
             await self._session.close()
 

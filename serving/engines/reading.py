@@ -19,7 +19,13 @@ _ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:\s*[^n]').match  # not of null
 
 
 class NotTaken(EngineUnavailable):
-    """Before any byte of an answer: another replica may be asked."""
+    """Before any byte of an answer: another replica may be asked. reached: this one was, and said so or broke; it may
+    have died of this very request.
+    """
+
+    def __init__(self, *, reached: bool = True) -> None:
+        super().__init__()
+        self.reached = reached
 
 
 async def events(

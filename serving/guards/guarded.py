@@ -53,6 +53,9 @@ class GuardedEngine:
     async def reckon(self, request_id: str) -> Tally | None:
         return self._tallies.pop(request_id, None) or await self._engine.reckon(request_id)
 
+    def cut(self) -> None:
+        self._engine.cut()
+
     async def ready(self) -> bool:
         return await self._engine.ready()
 

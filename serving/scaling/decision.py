@@ -1,9 +1,9 @@
 """The decision: from what a fleet reports to how many replicas it should have, and why.
 
 Up: as many as the load needs (requests in flight, tokens a second, prompts waiting, KV cache, against what one replica
-can do), at once; replicas that start count as capacity on its way. A queue that stands, or a goal that is missed, adds
-more than the load alone would. Down: one at a time, when the smaller fleet would have been well within its capacity for
-a whole window. To zero: after idling, where that is allowed.
+can do), smoothed while a fleet gets busy and at once when it is full; replicas that start count as capacity on its way.
+A queue that stands, or a goal that is missed, adds one where the profile sees no need. Down: one at a time, when the
+smaller fleet would have been well within its capacity for a whole window. To zero: after idling, where it is allowed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Reason(StrEnum):
     STEADY = "steady"
     """The fleet fits its load."""
     WAITING = "waiting"
-    """Fewer would do, or more have been asked for: it is too early to say."""
+    """One fewer would do, but not for a whole window yet."""
     CONCURRENCY = "concurrency"
     TOKENS = "tokens"
     PREFILL = "prefill"
@@ -102,8 +102,8 @@ _SPARE = 0.6
 _HELPS = 0.5
 """A goal that is missed by a fleet that is less busy is not missed for want of replicas."""
 _TOLERANCE = 0.05
-_SMOOTH_SECONDS = 30.0
-"""A fleet that gets busy has this long; one that is full is answered at once."""
+_SLOW_SECONDS, _FAST_SECONDS = 30.0, 10.0
+"""A fleet is busy that is so on both averages: not for a moment, and not because it was. A full one is not averaged."""
 _FULL_SECONDS = 2.0
 _QUEUE_SHARE = 0.1
 _MISSED_SECONDS = 5.0
@@ -118,7 +118,7 @@ _LONGEST = 8.0
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A fleet and what its load comes to. filled: by resource, as it is; smooth: over the last seconds."""
+    """A fleet and what its load comes to. filled: by resource, as it is; smooth: the lower of the averages."""
 
     fleet: Fleet
     load: Load
@@ -140,11 +140,12 @@ class Scaling:
     def __init__(self, goals: Goals, profile: CapacityProfile, spending: Spending | None = None) -> None:
         self._goals = goals
         self._profile = profile
-        self._smoothed: dict[Resource, Smoothed] = {name: Smoothed(_SMOOTH_SECONDS) for name in _BUSY}
+        self._slow: dict[Resource, Smoothed] = {name: Smoothed(_SLOW_SECONDS) for name in _BUSY}
+        self._fast: dict[Resource, Smoothed] = {name: Smoothed(_FAST_SECONDS) for name in _BUSY}
         self._trend = Trend(_TREND_SECONDS)
         self._full, self._queue, self._miss = Standing(), Standing(), Standing()
         self._filled_peak = Peak(_LONGEST * goals.scale_down_after)
-        self._in_flight = Smoothed(_SMOOTH_SECONDS)
+        self._in_flight = Smoothed(_FAST_SECONDS)
         self._in_flight_peak = Peak(_LONGEST * goals.scale_down_after)
         self._patience = Patience()
         self._too_much = TooMuch()
@@ -155,9 +156,6 @@ class Scaling:
         """When a replica was last asked for, came or went."""
         self._busy_at = -math.inf
         self._seen = (0, 0)
-        self._asked_at: float | None = None
-        self.start_seconds: float | None = None
-        """What the last replica took from being asked for to serving; None before one has been seen to."""
 
     def decide(self, fleet: Fleet) -> Decision:
         self._note_changes(fleet)
@@ -173,7 +171,7 @@ class Scaling:
         return self._bounded(fleet, ask, spent, missed)
 
     def _note_changes(self, fleet: Fleet) -> None:
-        running, target = self._seen
+        _, target = self._seen
         self._needed_at = fleet.now if self._needed_at is None else self._needed_at
         if (fleet.running, fleet.target) != self._seen or fleet.starting:
             self._changed_at = fleet.now
@@ -182,27 +180,23 @@ class Scaling:
             self._patience.grew(fleet.now, self._goals.scale_down_after)
         elif fleet.target < target:
             self._patience.shrank(fleet.now)
-        if fleet.starting and self._asked_at is None:
-            self._asked_at = fleet.now
-        if self._asked_at is not None and fleet.running > running:
-            self.start_seconds = fleet.now - self._asked_at
-        self._asked_at = self._asked_at if fleet.starting else None
         self._seen = (fleet.running, fleet.target)
 
     def _look(self, fleet: Fleet) -> _View:
         """What there is, and what is to be remembered of it."""
         now, load = fleet.now, Load.of(tuple(fleet.replicas), running=fleet.running, held=fleet.held)
         filled = dict(load.filled(self._profile, self._goals.ttft_p95))
-        smooth = {name: self._smoothed[name].add(now, value) for name, value in filled.items()}
-        self._filled_peak.add(now, max(smooth.values()))
+        slow = {name: self._slow[name].add(now, value) for name, value in filled.items()}
+        fast = {name: self._fast[name].add(now, value) for name, value in filled.items()}
+        self._filled_peak.add(now, max(fast.values()))
         self._in_flight_peak.add(now, self._in_flight.add(now, load.in_flight))
-        self._trend.add(now, max(value / _BUSY[name] for name, value in smooth.items()))
+        self._trend.add(now, max(value / _BUSY[name] for name, value in fast.items()))
         # A request for each replica: at any moment one or the other is about to be let in, in a fleet that is well.
         self._queue.add(now, load.waiting >= max(1, fleet.running, _QUEUE_SHARE * load.running))
         self._full.add(now, max(filled.values()) >= max(1, fleet.target))
         if load.in_flight or self._busy_at == -math.inf:
             self._busy_at = now
-        return _View(fleet, load, filled, smooth)
+        return _View(fleet, load, filled, {name: min(slow[name], fast[name]) for name in filled})
 
     def _missed(self, view: _View) -> str:
         """Which goal is missed for want of replicas; empty for none."""

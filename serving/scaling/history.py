@@ -16,7 +16,8 @@ class Smoothed:
         self.value = 0.0
 
     def add(self, now: float, value: float) -> float:
-        share = 1.0 if self._at is None else 1 - math.exp(-(now - self._at) / self._seconds)
+        # max: a machine's clock may be set back.
+        share = 1.0 if self._at is None else 1 - math.exp(-max(0.0, now - self._at) / self._seconds)
         self._at = now
         self.value += share * (value - self.value)
         return self.value
@@ -150,7 +151,7 @@ class Spending:
         return list(self._steps)
 
     def add(self, now: float, replicas: int) -> float:
-        seconds = 0.0 if self._at is None else now - self._at
+        seconds = 0.0 if self._at is None else max(0.0, now - self._at)
         self._at = now
         if not self._steps or now - self._steps[-1][0] >= self._STEP:
             self._steps.append((now, 0.0))

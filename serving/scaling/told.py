@@ -20,10 +20,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """changes: how many there have been, by reason. latest: the last of them. spent: see Spending.steps.
-
-    start_seconds: what the last replica took from being asked for to serving.
-    """
+    """changes: how many there have been, by reason. latest: the last of them. spent: see Spending.steps."""
 
     at: float
     running: int
@@ -36,7 +33,6 @@ class Told:
     detail: str
     missed: bool
     changes: Mapping[str, int]
-    start_seconds: float | None = None
     latest: tuple[Change, ...] = ()
     spent: tuple[tuple[float, float], ...] = ()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from serving.settings.engines import Engine
 from serving.settings.scaling import Scaling, Slo
-from serving.settings.values import Bytes, Section
+from serving.settings.values import Bytes, Seconds, Section
 from serving.weights import source as weights
 
 DEPLOYMENT_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
@@ -75,6 +75,22 @@ class Limits(Section):
     )
 
 
+class Hold(Section):
+    """What becomes of a request while no replica runs: the deployment sleeps, or starts, or its last one has died."""
+
+    requests: int = Field(
+        64, ge=0, description="Held in one gateway replica while no replica runs; the next gets 503 and Retry-After."
+    )
+    seconds: Seconds = Field(
+        60.0,
+        gt=0,
+        description="How long each is held, then 503 and what the start still takes. Less than proxies in front wait.",
+    )
+    lines_every: Seconds = Field(
+        900.0, description="So often lines of batches may wake a deployment that sleeps; they gather meanwhile."
+    )
+
+
 class Price(Section):
     """What a million tokens cost, in a currency of yours; for the usage ledger."""
 
@@ -93,6 +109,12 @@ class Deployment(Section):
     slo: Slo = Slo()
     scaling: Scaling | None = Field(None, description="Default: a fixed number of replicas.")
     limits: Limits = Limits()
+    hold: Hold = Hold()
+    upgrade: Literal["surge", "in_place"] = Field(
+        "surge",
+        description="`surge`: new replicas start before old ones stop, which takes room for some more at a time. "
+        "`in_place`: old ones stop first; with one replica, requests are held meanwhile.",
+    )
     spill_to: str | None = Field(
         None, description="Deployment that takes requests which this one cannot: it is full, away or broken."
     )

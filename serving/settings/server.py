@@ -49,6 +49,11 @@ class Server(Section):
     stop_timeout: Seconds = Field(
         10.0, description="How long a stop waits for running answers; what runs longer is cut. Ctrl-C again: no wait."
     )
+    drain_timeout: Seconds = Field(
+        600.0,
+        gt=0,
+        description="How long answers may go on in a replica that is scaled in or replaced; then an error ends them.",
+    )
     region: str = Field("", description="What Azure's clients see in x-ms-region.")
     trusted_proxies: int = Field(
         0, ge=0, description="Proxies of yours in front that add to X-Forwarded-For; for keys bound to networks."

@@ -26,13 +26,14 @@ _DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 
 _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _STAGE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+_HOLD = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
     "guard_decisions",
     "breaker_changes",
-    "lost_records", "reckonings", "spills", "batch_lines", "repeats_away", "spans",
+    "lost_records", "reckonings", "spills", "batch_lines", "repeats_away", "spans", "replica_retries",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
@@ -49,6 +50,7 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "breaker_changes": ("Circuit breakers of endpoints by the state that they changed to.", ["deployment", "state"]),
     "lost_records": ("Records of usage or audit that could neither be written nor kept.", ["book"]),
     "spans": ("Spans of traces: exported, dropped because too many waited, or failed at the receiver.", ["result"]),
+    "replica_retries": ("Requests that a replica did not take and that were sent to another.", ["deployment"]),
     "reckonings": ("Answers that ended early, by who said what they cost: the engine, or an estimate.", ["by"]),
 }
 
@@ -62,6 +64,14 @@ class Metrics(Protocol):
 
     def noted(self, event: Event, *labels: str, count: int = 1) -> None:
         """So many more of these. labels: in the order of the metric's, each from a closed set."""
+        ...
+
+    def holds(self, deployment: str, requests: int) -> None:
+        """So many are held now, for a replica that starts."""
+        ...
+
+    def held(self, deployment: str, ending: str, seconds: float) -> None:
+        """One no longer is. ending: of a closed set, engines/waiting.py."""
         ...
 
     def backlog(self, book: Book, records: int) -> None: ...
@@ -85,6 +95,8 @@ class NoMetrics:
     def left(self, deployment: str) -> None: ...
     def finished(self, record: RequestRecord) -> None: ...
     def noted(self, event: Event, *labels: str, count: int = 1) -> None: ...
+    def holds(self, deployment: str, requests: int) -> None: ...
+    def held(self, deployment: str, ending: str, seconds: float) -> None: ...
     def backlog(self, book: Book, records: int) -> None: ...
     def lagged(self, seconds: float) -> None: ...
     def scaled(
@@ -178,6 +190,20 @@ class PrometheusMetrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
+        self._holds = Gauge(
+            "clinserve_requests_held",
+            "Requests held now until a replica runs.",
+            ["deployment"],
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
+        self._held = Histogram(
+            "clinserve_hold_seconds",
+            "How long requests were held for a replica, by how it ended: woken, expired, full, left or failed.",
+            ["deployment", "ending"],
+            buckets=_HOLD,
+            registry=self._registry,
+        )
         self._backlog = Gauge(
             "clinserve_backlog_records",
             "Records that wait to be written.",
@@ -220,6 +246,12 @@ class PrometheusMetrics:
     def noted(self, event: Event, *labels: str, count: int = 1) -> None:
         counter = self._events[event]
         (counter.labels(*labels) if labels else counter).inc(count)
+
+    def holds(self, deployment: str, requests: int) -> None:
+        self._holds.labels(deployment).set(requests)
+
+    def held(self, deployment: str, ending: str, seconds: float) -> None:
+        self._held.labels(deployment, ending).observe(seconds)
 
     def backlog(self, book: Book, records: int) -> None:
         self._backlog.labels(book).set(records)

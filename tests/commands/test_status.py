@@ -18,6 +18,7 @@ from serving.cli import cli
 from serving.commands.kept import kept_key
 from tests.conftest import OpenSite
 from tests.local import Site, chat, listening
+from tests.scaling.fleets import TOLD, ToldFleet
 
 AWAY = {"name": "letters", "engine": {"kind": "http", "url": "http://127.0.0.1:9/v1"}}
 NOTES = {"name": "notes", "engine": {"kind": "echo"}, "model": {"notice": "Not for clinical use."}}
@@ -63,6 +64,14 @@ def test_scripts_get_json(site: OpenSite) -> None:
     (notes,) = told["deployments"]
     assert (notes["name"], notes["ready"], notes["in_flight"]) == ("notes", True, 0)
     assert notes["notice"] == "Not for clinical use."
+
+
+def test_a_fleet_that_scales_says_how_far_and_why(site: OpenSite) -> None:
+    open_site = site(deployments=[NOTES], fleet=ToldFleet({"notes": TOLD}))
+    with listening(open_site.app) as url:
+        *_, now, change = run("--url", url, "--key", open_site.key).stdout.splitlines()
+    assert now == "notes scales: 2 of 1 to 2, misses its goal; bounds: 9 in flight; 3 wanted of 1 to 2"
+    assert change.endswith("  1 to 2  queue: 9 in flight (5 waiting)")
 
 
 def test_without_a_key_there_is_what_is_public(server: Server) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import uvicorn
 
+from serving.deployments import echo_replica
 from serving.deployments.echo_replica import EchoReplica
 from serving.deployments.environment import free_ports
 from serving.deployments.naming import SECRET_HEADER
@@ -26,7 +27,8 @@ FAILURES = [PlannedFailure("REFUSE", "refuse"), PlannedFailure("BREAK", "die", a
 
 
 @pytest.fixture
-async def replica() -> EchoReplica:
+async def replica(monkeypatch: pytest.MonkeyPatch) -> EchoReplica:
+    monkeypatch.setattr(echo_replica, "keep", lambda *_: None)  # there is no Ray to keep it
     made = EchoReplica.__new__(EchoReplica)
     engine = EchoEngine(inter_token=0.005, max_model_len=50, slots=2, prefill_rate=10_000, failures=FAILURES)
     await made.__init__("echo", lambda: engine, lambda: SECRET, 0.0)  # type: ignore[misc]

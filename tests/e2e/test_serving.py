@@ -120,6 +120,34 @@ def test_one_scrape_shows_gateway_and_vllm(product: Product) -> None:
     assert metric(product, "clinserve_requests_in_flight") == 0
 
 
+async def test_what_vllm_reports_to_the_scaling_is_what_its_metrics_say(product: Product) -> None:
+    """The chat deployment of these tests scales from 1 to 1."""
+
+    async def told(client: httpx.AsyncClient) -> tuple[int, int]:
+        """Requests in flight and tokens a second, as the last decision saw them."""
+        headers = {"authorization": f"Bearer {product.key}"}
+        cards = (await client.get(f"{product.url}/admin/v1/status", headers=headers)).json()["deployments"]
+        detail = next(card["scaling"]["detail"] for card in cards if card["name"] == MODEL)
+        found = re.match(r"(\d+) in flight \(\d+ waiting\), (\d+) tokens/s", detail)
+        assert found, detail
+        return int(found[1]), int(found[2])
+
+    async with httpx.AsyncClient(timeout=300) as client:
+        asked = [asyncio.create_task(client.post(**ask(product, tokens=1200, stream=True))) for _ in range(6)]  # type: ignore[arg-type]
+        end, seen = time.monotonic() + 30, (0, 0)
+        while time.monotonic() < end and not (seen[0] == 6 and seen[1] > 10):
+            await asyncio.sleep(0.5)
+            seen = await told(client)
+        assert seen[0] == 6 and seen[1] > 10
+        running = await asyncio.to_thread(metric, product, "vllm:num_requests_running")
+        assert running == 6
+        await asyncio.gather(*asked)
+        end = time.monotonic() + 15
+        while (await told(client))[0]:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.5)
+
+
 def test_no_log_and_no_metric_holds_content_or_keys(product: Product, client: openai.OpenAI) -> None:
     said = {"type": "object", "properties": {"name": {"const": CANARY}}, "required": ["name"]}
     asked = [{"role": "user", "content": f"Patient {CANARY}"}]

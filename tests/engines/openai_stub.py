@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -139,10 +139,14 @@ def dropping() -> Script:
 class Moving:
     """Endpoints that name one address after the other, as when a replica has just gone."""
 
+    sleeps = False
+
     def __init__(self, *urls: str) -> None:
         self.urls, self.asked = urls, 0
 
-    async def pick(self) -> str:
+    async def wake(self) -> None: ...
+
+    async def pick(self, avoid: Collection[str] = ()) -> str:
         self.asked += 1
         return self.urls[min(self.asked, len(self.urls)) - 1]
 

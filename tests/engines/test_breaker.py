@@ -51,6 +51,8 @@ class Scripted:
         finally:
             self.closed += 1
 
+    def cut(self) -> None: ...
+
     async def reckon(self, request_id: str) -> Tally | None:
         return Tally(1, 2, 3)
 

@@ -17,6 +17,7 @@ from serving.tenants.ledger import UsageRecord
 from tests.conftest import OpenSite
 from tests.gateway.administrators import Hospital, hospital
 from tests.local import Tree, chat, error_of
+from tests.scaling.fleets import TOLD, ToldFleet
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -298,10 +299,19 @@ async def test_the_status_is_of_what_the_caller_may_call_and_says_what_is_ready(
 
 
 async def test_the_status_counts_replicas_where_they_are_ours(site: OpenSite) -> None:
-    class Two:
-        async def replicas(self) -> dict[str, Replicas]:
-            return {"echo": Replicas(running=2, starting=1, stopping=0)}
-
-    there = hospital(lambda: site(fleet=Two()))
+    two = ToldFleet({"echo": TOLD}, {"echo": Replicas(running=2, starting=1, stopping=0)})
+    there = hospital(lambda: site(fleet=two))
     (echo,) = (await there.ask("root", "GET", "/status")).json()["deployments"]
     assert echo["replicas"] == {"running": 2, "starting": 1, "stopping": 0}
+
+
+async def test_the_status_says_what_scaling_decided_last_and_why(site: OpenSite) -> None:
+    there = hospital(lambda: site(fleet=ToldFleet({"echo": TOLD})))
+    (echo,) = (await there.ask("root", "GET", "/status")).json()["deployments"]
+    scaling = echo["scaling"]
+    assert (scaling["target"], scaling["wanted"], scaling["min"], scaling["max"]) == (2, 3, 1, 2)
+    assert (scaling["reason"], scaling["goal_missed"]) == ("bounds", True)
+    (change,) = scaling["changes"]
+    assert change == {"before": 1, "after": 2, "reason": "queue", "detail": "9 in flight (5 waiting)"} | {
+        "at": "2026-09-21T14:13:10Z"
+    }

@@ -17,6 +17,7 @@ from serving.telemetry.metrics import PrometheusMetrics
 from tests.conftest import OpenSite
 from tests.local import chat, listening
 from tests.observability.prometheus import FOLDER, ROOT, expressions, metrics_in, prometheus, tool
+from tests.scaling.fleets import TOLD, ToldFleet
 from tests.telemetry.otlp_receiver import receiving
 
 BOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
@@ -102,7 +103,7 @@ async def test_on_a_live_gateway_every_panel_shows_something_and_slow_buckets_le
         priced = {"name": "echo", "price": {"prompt": 10, "completion": 20},
                   "engine": {"kind": "echo", "failures": [{"when": "BREAK", "action": "die", "after": 1}]}}  # fmt: skip
         telemetry = {"request_log": "file", "traces": {"otlp": receiver.url}}
-        open_site = site(deployments=[priced], telemetry=telemetry)
+        open_site = site(deployments=[priced], telemetry=telemetry, fleet=ToldFleet({"echo": TOLD}))
         with listening(open_site.app) as url, prometheus(url.removeprefix("http://"), tmp_path) as asked:
             asked.wait_for('up{job="clinserve"} == 1')
             async with open_site.client(url) as client:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from serving.gateway.fleet import Replicas
 from serving.scaling.decision import Decision, Fleet, Scaling
 from serving.scaling.signals import ReplicaSignals
+from serving.scaling.told import Change, Told
 
 
 @dataclass
@@ -76,3 +78,33 @@ class Imagined:
         """How often the fleet went the other way than before."""
         steps = [after - before for before, after in pairwise(self.targets) if after != before]
         return sum(math.copysign(1, one) != math.copysign(1, other) for one, other in pairwise(steps))
+
+
+class ToldFleet:
+    """A gateway's Fleet of which this is told, and nothing else known."""
+
+    def __init__(self, told: Mapping[str, Told], replicas: Mapping[str, Replicas] | None = None) -> None:
+        self._told = told
+        self._replicas = replicas or {}
+
+    async def replicas(self) -> Mapping[str, Replicas]:
+        return self._replicas
+
+    async def scaling(self) -> Mapping[str, Told]:
+        return self._told
+
+
+TOLD = Told(
+    at=1_790_000_000.0,
+    running=1,
+    starting=1,
+    target=2,
+    wanted=3,
+    minimum=1,
+    maximum=2,
+    reason="bounds",
+    detail="9 in flight; 3 wanted of 1 to 2",
+    missed=True,
+    changes={"queue": 2},
+    latest=(Change(1_789_999_990.0, 1, 2, "queue", "9 in flight (5 waiting)"),),
+)

@@ -51,6 +51,7 @@ class EchoEngine:
         self._max_model_len = max_model_len
         self._failures = failures
         self._ended_early: OrderedDict[str, Tally] = OrderedDict()
+        self._is_cut = False
         self._load = Load(slots=slots, prefill_rate=prefill_rate)
         self._meter = Meter()
 
@@ -68,7 +69,7 @@ class EchoEngine:
     async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         prompts = prompts_of(request)
         failure = next((f for f in self._failures if any(f.when in prompt for prompt in prompts)), None)
-        if failure and failure.action == "refuse":
+        if self._is_cut or (failure and failure.action == "refuse"):
             raise EngineUnavailable(retry_after=1.0)
         if request.operation == "embeddings":
             yield await self._embeddings(request, prompts, failure)
@@ -87,6 +88,8 @@ class EchoEngine:
                         await self._fail(failure)
                     if position:
                         await asyncio.sleep(self._inter_token)
+                    if self._is_cut:
+                        raise EngineFailed
                     generated = position + 1
                     self._meter.decoded(1)
                     if request.stream:
@@ -144,6 +147,9 @@ class EchoEngine:
 
     async def reckon(self, request_id: str) -> Tally | None:
         return self._ended_early.pop(request_id, None)
+
+    def cut(self) -> None:
+        self._is_cut = True
 
     async def _fail(self, failure: PlannedFailure) -> None:
         if failure.action == "stall":

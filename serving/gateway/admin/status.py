@@ -13,7 +13,7 @@ from serving import __version__
 from serving.engines.engine import Operation
 from serving.gateway.caller import SignedIn
 from serving.gateway.catalog import Deployment
-from serving.gateway.fleet import Replicas
+from serving.gateway.fleet import Phase, Replicas, Start
 from serving.gateway.parts import Gateway
 from serving.scaling.told import Told
 
@@ -45,8 +45,15 @@ class Scaling(BaseModel):
     reason: str
     detail: str
     goal_missed: bool
-    start_seconds: float | None = Field(description="What the last replica took to start; null: none was seen to.")
     changes: list[Change]
+
+
+class StartPhases(BaseModel):
+    at: datetime = Field(description="When it had ended.")
+    seconds: float
+    phases: dict[Phase, float] = Field(
+        description="Seconds until there was a process (node), verified weights, a loaded engine, a first answer."
+    )
 
 
 class DeploymentStatus(BaseModel):
@@ -57,6 +64,7 @@ class DeploymentStatus(BaseModel):
     ready: bool = Field(description="A request would be answered now.")
     replicas: ReplicaCounts | None = Field(description="null: its engine runs elsewhere.")
     scaling: Scaling | None = Field(description="null: the number of replicas is fixed, or not ours.")
+    last_start: StartPhases | None = Field(description="What the last start of a replica took; null: none is known.")
 
 
 class Status(BaseModel):
@@ -95,6 +103,7 @@ def _card(deployment: Deployment, ready: bool, replicas: Replicas | None, scalin
         replicas=replicas
         and ReplicaCounts(running=replicas.running, starting=replicas.starting, stopping=replicas.stopping),
         scaling=scaling and _scaling(scaling),
+        last_start=_shown(replicas.last_start) if replicas and replicas.last_start else None,
     )
 
 
@@ -108,7 +117,6 @@ def _scaling(told: Told) -> Scaling:
         reason=told.reason,
         detail=told.detail,
         goal_missed=told.missed,
-        start_seconds=told.start_seconds,
         changes=[
             Change(
                 at=datetime.fromtimestamp(change.at, UTC),
@@ -119,4 +127,12 @@ def _scaling(told: Told) -> Scaling:
             )
             for change in reversed(told.latest)
         ],
+    )
+
+
+def _shown(start: Start) -> StartPhases:
+    return StartPhases(
+        at=datetime.fromtimestamp(start.at, UTC),
+        seconds=round(start.seconds, 1),
+        phases={phase: round(seconds, 1) for phase, seconds in start.phases.items()},
     )

@@ -33,6 +33,7 @@ def configuration(file: Path, issuer: LocalIssuer, url: str) -> None:
     chat model once more as an endpoint elsewhere, which is this server at `url`, behind filters.
     """
     tree = yaml.safe_load((ROOT / DEMO).read_text())
+    tree["deployments"][0]["scaling"] = {"min": 1, "max": 1}  # so that its replica reports
     for deployment in tree["deployments"]:
         deployment["model"]["source"] = str((ROOT / DEMO).parent / deployment["model"]["source"])
     echo = yaml.safe_load((ROOT / "deploy/configs/echo.yaml").read_text())["deployments"][0]
