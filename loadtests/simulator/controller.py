@@ -129,8 +129,8 @@ class Controller:
             self._target = target
             self._note()
         start = AT_ONCE if self._policy.knows_all else self._hardware.start
-        while len(self.up) + len(self._starting) < target:
-            self._ask(start.drawn(len(self._starting), self._rng))
+        for _ in range(target - len(self.up) - len(self._starting)):
+            self._ask(start.drawn(target - len(self.up) - 1, self._rng))
         while len(self.up) + len(self._starting) > target:
             if self._starting:
                 replica = self._starting.pop()

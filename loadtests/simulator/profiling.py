@@ -14,20 +14,20 @@ _SECONDS = 240.0
 _WARM_UP = 40.0
 
 
-def profiled(speed: Speed, limits: Limits, calls: Sequence[Call], goal: Objective, start: float) -> CapacityProfile:
+_STREAM, _LONG, _READERS = Call(0.0, 64, 64), Call(0.0, 400, 1), 4
+"""What `clinserve profile` asks: as many tokens as it has words, whatever the users will ask."""
+
+
+def profiled(speed: Speed, limits: Limits, goal: Objective, start: float) -> CapacityProfile:
     """Closed loops on one replica: rates with the batch full, and the most users at whom 95 % meet the goal."""
     low, high = 1, limits.running
     while low < high:
         middle = (low + high + 1) // 2
-        requests, _, _ = _closed_loop(speed, limits, calls, middle)
+        requests, _, _ = _closed_loop(speed, limits, _STREAM, middle)
         low, high = (middle, high) if _within(requests, goal) else (low, middle - 1)
-    _, _, made = _closed_loop(speed, limits, [Call(0.0, 1, max(2, _mean(calls)))], limits.running)
-    _, read, _ = _closed_loop(speed, limits, [Call(0.0, max(call.prompt_tokens for call in calls), 1)], 32)
+    _, _, made = _closed_loop(speed, limits, _STREAM, limits.running)
+    _, read, _ = _closed_loop(speed, limits, _LONG, _READERS)
     return CapacityProfile(prefill_rate=read, decode_rate=made, concurrency=low, start_seconds=start)
-
-
-def _mean(calls: Sequence[Call]) -> int:
-    return round(sum(call.answer_tokens for call in calls) / len(calls))
 
 
 def _within(requests: Sequence[Request], goal: Objective) -> bool:
@@ -36,7 +36,7 @@ def _within(requests: Sequence[Request], goal: Objective) -> bool:
     return percentile(firsts, 0.95) <= goal.ttft and percentile(paces, 0.95) <= goal.tpot
 
 
-def _closed_loop(speed: Speed, limits: Limits, calls: Sequence[Call], users: int) -> tuple[list[Request], float, float]:
+def _closed_loop(speed: Speed, limits: Limits, call: Call, users: int) -> tuple[list[Request], float, float]:
     """So many users for four minutes, who come one after the other at first: requests, tokens a second read and made.
 
     What is within the first part, and what has no answer at the end, does not count.
@@ -49,7 +49,6 @@ def _closed_loop(speed: Speed, limits: Limits, calls: Sequence[Call], users: int
     while now < _SECONDS:
         if coming and (ends is None or coming[0] <= ends):
             now = heapq.heappop(coming)
-            call = calls[number % len(calls)]
             request = Request(number, now, call.prompt_tokens, call.answer_tokens)
             number += 1
             requests.append(request)

@@ -13,7 +13,7 @@ from loadtests.simulator import hardware
 from loadtests.simulator.controller import Hardware, MetricPath
 from loadtests.simulator.engine import BatchingEngine, Speed
 from loadtests.simulator.judge import Figures, Objective, judged
-from loadtests.simulator.load import SYNTHETIC, Patience, bursts, crowd, day, made_up
+from loadtests.simulator.load import Patience, bursts, crowd, day, made_up
 from loadtests.simulator.policies import Oracle, Ours, Policy, QueueThreshold, RayDefault, Static
 from loadtests.simulator.profiling import needs, profiled
 from loadtests.simulator.request import Request
@@ -164,7 +164,7 @@ def speed() -> Speed:
 
 @functools.cache
 def profile() -> CapacityProfile:
-    return profiled(speed(), hardware.LIMITS, traces.read(SYNTHETIC), OBJECTIVE, hardware.TUNED.median)
+    return profiled(speed(), hardware.LIMITS, OBJECTIVE, hardware.TUNED.median)
 
 
 @functools.cache

@@ -6,7 +6,6 @@ simulated with these constants, and nothing of its own but the requests.
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,10 +45,11 @@ TRACES: dict[str, Pattern] = {
 
 @dataclass(frozen=True)
 class Constants:
-    """Of the machine, in seconds. start: from being asked for to serving. door: what gateway and hops add to a first
-    token. token: from one to the next."""
+    """Of the machine, in seconds. start: what Ray adds to the set start of a replica that starts alone; several on one
+    machine take each other's time. door: what gateway and hops add to a first token. token: from one to the next.
+    """
 
-    start: Phase
+    start: float
     door: float
     token: float
 
@@ -86,18 +86,14 @@ def run(out: Path, say: Callable[[str], None]) -> int:
 
 def measured(seen: Seen) -> Constants:
     """The machine's constants, as one run shows them."""
-    asked = [at for (_, _, before), (at, _, after) in itertools.pairwise(seen.replicas) for _ in range(before, after)]
-    up = [at for (_, before, _), (at, after, _) in itertools.pairwise(seen.replicas) for _ in range(before, after)]
-    took = sorted(there - then for then, there in zip(asked, up, strict=False))
+    changes = list(itertools.pairwise(seen.replicas))
+    asked = next((after[0] for before, after in changes if after[2] > before[2]), 0.0)
+    up = next((after[0] for before, after in changes if after[1] > before[1]), asked + DEPLOYMENT.start)
     rate = DEPLOYMENT.echo.prefill_rate
     ways = sorted(row.ttft - row.prompt_tokens / rate for row in seen.rows if row.ttft is not None)
     paces = sorted(row.tpot for row in seen.rows if row.tpot is not None)
-    middle = percentile(took, 0.5)
-    spread_ = math.log(percentile(took, 0.84) / middle) if took else 0.0  # a standard deviation above the median
     # Most requests of a calm fleet wait for nothing: the lower quarter is the way alone.
-    return Constants(
-        Phase(middle if took else DEPLOYMENT.start, spread_), percentile(ways, 0.25), percentile(paces, 0.5)
-    )
+    return Constants(max(0.0, up - asked - DEPLOYMENT.start), percentile(ways, 0.25), percentile(paces, 0.5))
 
 
 def calls(pattern: Pattern) -> list[Call]:
@@ -127,7 +123,13 @@ def simulate(rows: Sequence[Row], constants: Constants, seed: int) -> Run:
     requests = [Request(n, row.intended, row.prompt_tokens, row.answer_tokens) for n, row in enumerate(ordered)]
     it, echo = DEPLOYMENT, replace(DEPLOYMENT.echo, inter_token=constants.token)
     setup = Setup(
-        Hardware(lambda: SlotEngine(echo), StartUp(node=constants.start), initial=1, minimum=1, maximum=it.maximum),
+        Hardware(
+            lambda: SlotEngine(echo),
+            StartUp(node=Phase(it.start), weights=Phase(constants.start, 0.1), at_full_speed=1),
+            initial=1,
+            minimum=1,
+            maximum=it.maximum,
+        ),
         MetricPath(1.0, delay=0.1, lost=0.0, period=0.5, look_back=3.0),
         Gateway(door=constants.door),
         Clients(tries=1),
@@ -175,7 +177,7 @@ def _figures(times: Times, seconds: float, most: float) -> dict[str, float]:
 
 def told(name: str, rows: Sequence[Compared], seen: Seen, constants: Constants) -> str:
     lines = [
-        f"{name}: {len(seen.rows)} requests; simulated with starts of {constants.start.median:.1f} s, "
+        f"{name}: {len(seen.rows)} requests; simulated with starts of {DEPLOYMENT.start:g} + {constants.start:.1f} s, "
         f"{1000 * constants.door:.0f} ms to the engine, {1000 * constants.token:.1f} ms a token",
         "",
         "| figure | real | simulated | error |",

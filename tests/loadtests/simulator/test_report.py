@@ -10,7 +10,6 @@ from loadtests.simulator import __main__ as command
 from loadtests.simulator import plots, report
 from loadtests.simulator.judge import Figures, spread
 from loadtests.simulator.real import Seen
-from loadtests.simulator.starting import Phase
 from loadtests.simulator.study import KNOBS, NO_START, PLAIN, TOLD, Job, Load
 from loadtests.simulator.validate import TRACES, Constants, calls, compared, simulate
 from loadtests.simulator.world import Run
@@ -79,7 +78,7 @@ def test_a_trace_that_is_none_is_said_in_a_line(capsys: pytest.CaptureFixture[st
 
 def test_held_against_its_own_run_the_simulator_errs_by_no_more_than_chance() -> None:
     asked = [row(number, call, first=0.0, end=0.0) for number, call in enumerate(calls(TRACES["wave"]))]
-    machine = Constants(Phase(8.0, 0.2), door=0.02, token=0.021)
+    machine = Constants(start=4.0, door=0.02, token=0.021)
     run = simulate(asked, machine, seed=100)
     again = sorted(run.requests, key=lambda request: request.number)
     rows = [replace(one, first=r.first, end=r.end or 0.0) for one, r in zip(asked, again, strict=True)]
