@@ -249,8 +249,8 @@ def _gateway_app(settings: Settings, revisions: Mapping[str, str], start_seconds
     def starts_of(name: str) -> StartTimes:
         return Starts(name, expected=start_seconds[name])
 
+    sleepers = {d.name for d in settings.replicated if d.scaling and d.scaling.min == 0}
     ours = settings.replicated
-    sleepers = {d.name for d in ours if d.scaling and d.scaling.min == 0}
     fleet = RayFleet([d.name for d in ours], scaled=[d.name for d in ours if d.scaling])
     parts = build_parts(settings, endpoints_of, revisions, fleet, starts_of)
 
@@ -315,12 +315,13 @@ def engine_application(settings: Settings, deployment: config.Deployment, token:
         **number_of(settings, deployment),
         **_placement(deployment, env),
     )
-    replica = versioned(replica, token, _model_of(deployment), args, env)
+    replica = versioned(replica, token, _model_of(deployment), args, env, settings.server.idle_timeout)
     return replica.bind(
         deployment,
         functools.partial(_engine_secret, settings),
         functools.partial(weights.ready, settings, deployment),
         args,
+        settings.server.idle_timeout,
     )
 
 

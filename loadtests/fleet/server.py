@@ -2,11 +2,10 @@
 
 import contextlib
 import shutil
-import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,25 +100,7 @@ class FleetServer(Server):
         found = [process for process in self._processes.find() if _is(process, what)]
         return sorted(found, key=lambda process: process.create_time())
 
-    def kill(self, what: str = "") -> int:
-        """SIGKILL to one of them; without `what`, to all processes of the server."""
-        if not what:
-            return super().kill()
-        self._one(what).kill()
-        return 1
-
-    @contextlib.contextmanager
-    def hung(self, what: str) -> Iterator[None]:
-        """One of them stands still while this lasts: its sockets take connections and nobody reads them."""
-        process = self._one(what)
-        process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
-
-    def _one(self, what: str) -> psutil.Process:
+    def newest(self, what: str) -> psutil.Process:
         found = self.processes(what)
         if not found:
             raise DrillError(f"no {what} process was found")
@@ -129,7 +110,7 @@ class FleetServer(Server):
         """Of the deployment: running, starting, stopping. Empty when nobody answers."""
         with contextlib.suppress(httpx.HTTPError, KeyError, ValueError, TypeError):
             headers = {"authorization": f"Bearer {self.key}"}
-            answer = httpx.get(f"{self.url}/admin/v1/status", headers=headers, timeout=10).json()
+            answer = httpx.get(f"{self.url}/admin/v1/status", headers=headers, timeout=3).json()
             return dict(answer["deployments"][0]["replicas"])
         return {}
 

@@ -37,7 +37,7 @@ class Streams:
     def __init__(self, http: aiohttp.ClientSession, model: str, now: Callable[[], float]) -> None:
         self._http = http
         self._model = model
-        self._now = now
+        self.now = now
         self._running: set[asyncio.Task[None]] = set()
         self.begun = 0
         self.ended: list[Ended] = []
@@ -55,11 +55,11 @@ class Streams:
 
     async def steadily(self, words: int, *, rate: float, until: asyncio.Event) -> None:
         """`rate` new ones a second, whatever becomes of the others."""
-        due = self._now()
+        due = self.now()
         while not until.is_set():
             self.begin(words)
             due += 1 / rate
-            await asyncio.sleep(max(0.0, due - self._now()))
+            await asyncio.sleep(max(0.0, due - self.now()))
 
     async def always(self, count: int, words: int, *, ramp: float, until: asyncio.Event) -> None:
         """So many at a time: one more whenever one ends. ramp: seconds in which the first ones begin."""
@@ -77,7 +77,7 @@ class Streams:
         return self.ended
 
     async def _run(self, words: int) -> None:
-        began, status, request_id, reading, retry_after = self._now(), 0, "", Reading(), None
+        began, status, request_id, reading, retry_after = self.now(), 0, "", Reading(), None
         outcome: Outcome = "unreachable"
         text = " ".join(f"w{number}" for number in range(words))
         body = {"model": self._model, "messages": [{"role": "user", "content": text}], "stream": True}
@@ -88,7 +88,7 @@ class Streams:
                 outcome, retry_after = ("cut" if status == 200 else "refused"), retry_after_of(answer.headers)
                 if status == 200:
                     async for line in answer.content:
-                        reading.line(line, self._now())
+                        reading.line(line, self.now())
         except (aiohttp.ClientError, OSError, TimeoutError):
             pass
         if status == 200:
@@ -99,7 +99,7 @@ class Streams:
             request_id,
             began,
             reading.first,
-            self._now(),
+            self.now(),
             seen=reading.frames,
             counted=reading.answer_tokens,
             retry_after=retry_after,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-_LOOK_SECONDS = 0.5
-
 
 class DrainWatch:
-    """Runs beside the requests. stopping: whether this replica is to stop. seconds: that its answers then have.
-    cut: ends them.
+    """Runs beside the requests. stopping: whether this replica is to stop; looked at so `often`, in seconds. seconds:
+    that its answers then have. cut: ends them.
     """
 
-    def __init__(self, stopping: Callable[[], bool], *, seconds: float, cut: Callable[[], None]) -> None:
+    def __init__(
+        self, stopping: Callable[[], bool], *, seconds: float, cut: Callable[[], None], often: float = 0.5
+    ) -> None:
         self._stopping = stopping
         self._seconds = seconds
         self._cut = cut
+        self._often = often
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -29,7 +30,7 @@ class DrainWatch:
 
     async def _watch(self) -> None:
         while not self._stopping():  # noqa: ASYNC110  # Serve has no event for it
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(self._often)
         await asyncio.sleep(self._seconds)
         self._cut()
 

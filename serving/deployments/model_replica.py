@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
 from serving.deployments.starts import Stopwatch, asked_at, keep
+from serving.deployments.stuck import Stuck
 from serving.deployments.tallies import Costs, Tallies
 from serving.deployments.vllm_signals import VllmSignals
 from serving.settings import Deployment, VllmEngine
@@ -23,6 +27,7 @@ from serving.settings import Deployment, VllmEngine
 if TYPE_CHECKING:
     from ray.serve.llm import LLMConfig
 
+_log = logging.getLogger(__name__)
 _SECRET_HEADER = SECRET_HEADER.encode()
 _STOP_SECONDS = 1.0
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health"})
@@ -47,8 +52,11 @@ class ModelReplica:
         engine_secret: Callable[[], str],
         weights: Callable[[], Path],
         engine_args: Mapping[str, Any],
+        step_timeout: float,
     ) -> None:
-        """weights: fetches and verifies them, and says where they are on this machine."""
+        """weights: fetches and verifies them, and says where they are on this machine. step_timeout: seconds, after
+        which an engine that has work and makes no step is taken for stuck.
+        """
         from ray.serve.llm import LLMServer
 
         watch = Stopwatch(await asyncio.to_thread(asked_at))
@@ -72,6 +80,7 @@ class ModelReplica:
         self._tallies = Tallies()
         self._tallies.watch(self._server.engine._engine_client.output_processor)
         self._signals = VllmSignals(self._server.engine._engine_client)
+        self._stuck = Stuck(step_timeout)
         self._app = await self._server.__serve_build_asgi_app__()
         watch.passed("engine")
         await warm_up(self._app, deployment)
@@ -86,7 +95,10 @@ class ModelReplica:
         return self._signals.read().to_numbers()
 
     async def check_health(self) -> None:
-        """Raises when the engine is dead; Serve then replaces the replica."""
+        """Raises when the engine is dead, or stuck, which ends it; Serve then replaces the replica."""
+        if self._stuck.look(steps=self._signals.steps, has_work=self._signals.has_work):
+            _log.error("the engine has work and makes no step: it is ended")
+            _end_engine()
         await self._server.check_health()
 
 
@@ -101,6 +113,14 @@ async def warm_up(app: ASGIApp, deployment: Deployment) -> None:
         answer = await client.post(path, json=body, timeout=None)
     if answer.status_code != 200:
         raise WarmUpFailed(f"the engine of '{deployment.name}' is up and answers {answer.status_code}")
+
+
+def _end_engine() -> None:
+    """A process that hangs does not end with its parent: it would keep its GPU."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name().startswith("VLLM"):
+                child.kill()
 
 
 class EngineDoor:

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ray.exceptions import RayError
@@ -68,10 +69,10 @@ class Starts:
 def keep(deployment: str, start: Start) -> None:
     """Called by the replica, once it runs. A start is worth more than its figures, so never raises."""
     starts = [*kept(deployment), start][-_KEPT:]
-    text = json.dumps([{"at": one.at, "phases": one.phases} for one in starts])
+    text = json.dumps([asdict(one) for one in starts])
     try:
         _internal_kv_put(deployment.encode(), text.encode(), overwrite=True, namespace=_NAMESPACE)
-    except (RayError, RuntimeError, ValueError) as error:
+    except Exception as error:  # the store's own errors are no public API
         _log.warning("deployment %s: what its start took is not kept: %s", deployment, type(error).__name__)
 
 
@@ -79,7 +80,7 @@ def kept(deployment: str) -> Sequence[Start]:
     try:
         text = _internal_kv_get(deployment.encode(), namespace=_NAMESPACE)
         return [Start(**one) for one in json.loads(text)] if text else []
-    except (RayError, RuntimeError, ValueError, TypeError):
+    except Exception:  # likewise
         return []
 
 

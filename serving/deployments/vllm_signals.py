@@ -23,9 +23,15 @@ class VllmSignals:
         self._meter = Meter()
         self._processor = engine_client.output_processor
         self._is_readable = True
+        self.steps = 0
+        """That the engine has made."""
         self._schedulers: dict[int, Any] = {}
         """The last word of each: there are several with data parallelism."""
         engine_client.logger_manager.stat_loggers.append(self)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._processor.request_states)
 
     def read(self) -> ReplicaSignals:
         """All that is in the engine's books: a few additions for each request, once a second.
@@ -47,6 +53,7 @@ class VllmSignals:
         self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
     ) -> None:
         """Called by vLLM after each step."""
+        self.steps += 1
         try:
             if scheduler_stats is not None:
                 self._schedulers[engine_idx] = scheduler_stats

@@ -170,3 +170,17 @@ async def test_an_engine_that_can_serve_is_ready_and_can_be_closed_twice(subject
 async def test_an_answer_that_was_read_to_its_end_needs_no_reckoning(subject: Subject) -> None:
     await read(subject.engine, a_chat())
     assert await subject.engine.reckon("req_1") is None
+
+
+async def test_what_is_cut_ends_with_an_error_and_is_still_reckoned_and_nothing_more_is_taken(subject: Subject) -> None:
+    subject.works._inter_token = 0.05
+    items = subject.engine.answer(a_chat(" ".join(["word"] * 20)))
+    await anext(items)
+    subject.engine.cut()
+    with pytest.raises(EngineFailed):
+        async for _ in items:
+            pass
+    tally = await subject.engine.reckon("req_1")
+    assert tally is None or tally.completion > 0  # an endpoint elsewhere does not say
+    with pytest.raises(EngineUnavailable):
+        await read(subject.engine, a_chat())
