@@ -28,7 +28,7 @@ from loadtests.batches.server import ROOT, DrillError
 from loadtests.drains import Say
 from loadtests.fleet.books import Books, books_of
 from loadtests.fleet.server import MODEL, FleetServer
-from loadtests.fleet.streams import streams
+from loadtests.fleet.streams import Ended, streams
 
 NOT_HELD, CANNOT_MEASURE = 2, 3
 _CALM_S = 5.0
@@ -108,13 +108,17 @@ async def suffer(server: FleetServer, fault: Fault, options: argparse.Namespace)
     charged = await asyncio.to_thread(server.charged, [one.request_id for one in ended if one.request_id])
     return Found(
         name=fault.name,
-        ended=dict(collections.Counter(one.outcome for one in ended)),
+        ended=dict(collections.Counter(_end_of(one) for one in ended)),
         retried=round(server.metric("clinserve_replica_retries_total") - retried),
         failing_s=max([0.0, *(one.began - at for one in ended if one.outcome != "ok")]),
         whole_s=whole,
         waited_s=max(one.first - one.began for one in ended if one.first is not None),
         books=books_of(ended, charged),
     )
+
+
+def _end_of(one: Ended) -> str:
+    return f"refused with {one.status}" if one.outcome == "refused" else one.outcome
 
 
 async def _until_whole(server: FleetServer, fault: Fault, victim: psutil.Process) -> float:

@@ -249,8 +249,8 @@ def _gateway_app(settings: Settings, revisions: Mapping[str, str], start_seconds
     def starts_of(name: str) -> StartTimes:
         return Starts(name, expected=start_seconds[name])
 
-    sleepers = {d.name for d in settings.replicated if d.scaling and d.scaling.min == 0}
     ours = settings.replicated
+    sleepers = {d.name for d in ours if d.scaling and d.scaling.min == 0}
     fleet = RayFleet([d.name for d in ours], scaled=[d.name for d in ours if d.scaling])
     parts = build_parts(settings, endpoints_of, revisions, fleet, starts_of)
 
@@ -276,7 +276,8 @@ def gateway_application(settings: Settings, token: str = "") -> Application:
         graceful_shutdown_timeout_s=settings.server.drain_timeout + BOOKS_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,
         max_surge_percent=100,  # new ones first: there is always one that answers
-        **_WATCHED,
+        **_WATCHED
+        | {"health_check_timeout_s": 10},  # HAProxy passes over one that hangs before that; and it has streams
         ray_actor_options={"num_cpus": settings.gateway.num_cpus, "runtime_env": {"env_vars": _metrics_env(settings)}},
     )
     start_seconds = {d.name: profile_of(settings, d).start_seconds for d in settings.replicated}

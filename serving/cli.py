@@ -96,10 +96,11 @@ def reload(
 ) -> None:
     """Have the server on this machine read its configuration again: what differs is replaced, and no answer is cut."""
     from serving.commands import reload as command
+    from serving.commands.rollout import CannotReload
 
     try:
         typer.echo(command.reload(load(config).server.state_dir, restart or (), timeout=timeout))
-    except command.CannotReload as error:
+    except CannotReload as error:
         fail(str(error))
 
 

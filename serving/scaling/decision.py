@@ -171,10 +171,12 @@ class Scaling:
         return self._bounded(fleet, ask, spent, missed)
 
     def _note_changes(self, fleet: Fleet) -> None:
-        _, target = self._seen
+        running, target = self._seen
         self._needed_at = fleet.now if self._needed_at is None else self._needed_at
-        if (fleet.running, fleet.target) != self._seen or fleet.starting:
+        if (fleet.running, fleet.target) != self._seen:
             self._changed_at = fleet.now
+        if fleet.running and not running:
+            self._busy_at = fleet.now  # woken, and perhaps not by us: Serve asks nobody while nothing runs
         if fleet.target > target:
             self._needed_at = fleet.now
             self._patience.grew(fleet.now, self._goals.scale_down_after)
@@ -212,8 +214,12 @@ class Scaling:
         return ", ".join(missed) if self._miss.has_stood(view.fleet.now, _MISSED_SECONDS) else ""
 
     def _more(self, view: _View, missed: str) -> Ask:
-        """The most that anything asks for; of equals the first."""
+        """The most that anything asks for; of equals the first. Nothing does where nobody waits for an answer: averages
+        fall slower, and would wake who has just gone to sleep.
+        """
         fleet, asks = view.fleet, list[Ask]()
+        if not view.load.in_flight:
+            return 0, Reason.STEADY, view.said
         if fleet.target == 0 and view.load.waiting:
             need = _whole(view.filled["concurrency"] / _BUSY["concurrency"])
             asks.append((max(1, need), Reason.WAKE, f"{view.load.waiting:.0f} wait for a replica"))
@@ -253,7 +259,8 @@ class Scaling:
         """One fewer, none, or as it is."""
         fleet, now, target = view.fleet, view.fleet.now, view.fleet.target
         stays = (target, Reason.STEADY, said)
-        if target == 0 or fleet.starting or fleet.running != target or len(fleet.replicas) < target:
+        # Not of those that start: where they find no place, that would be for ever.
+        if target == 0 or fleet.running > target or len(fleet.replicas) < fleet.running:
             return stays
         if target == 1:
             after, idle = self._goals.scale_to_zero_after, now - self._busy_at
@@ -264,7 +271,7 @@ class Scaling:
         window = self._goals.scale_down_after * self._patience.at(now)
         filled, in_flight = self._filled_peak.since(now - window), self._in_flight_peak.since(now - window)
         if max(filled, in_flight / self._too_much.at(now)) > _SPARE * (target - 1):
-            return stays
+            return target, Reason.STEADY, f"{said}; up to {filled:.1f} were filled in the last {window:.0f} s"
         watched = now - (self._needed_at or 0.0)
         if watched < window or now - self._changed_at < min(window, _SETTLE_SECONDS):
             return target, Reason.WAITING, f"{said}; one to spare for {min(watched, window):.0f} of {window:.0f} s"

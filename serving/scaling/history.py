@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
+from itertools import pairwise
 
 
 class Smoothed:
@@ -43,7 +44,11 @@ class Peak:
 
 
 class Trend:
-    """A straight line through the last `seconds`."""
+    """Whether values have grown evenly over the last `seconds`."""
+
+    _QUARTERS = 4
+    _EVEN = 0.5
+    """Of the largest step from one quarter to the next, what the smallest must be at least."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -55,22 +60,16 @@ class Trend:
             self._points.popleft()
 
     def growth(self) -> float:
-        """Per second; 0 where the window is not full, or the values do not lie on a rising line."""
-        if len(self._points) < 10 or self._points[-1][0] - self._points[0][0] < 0.8 * self._seconds:
+        """Per second; 0 where the values jumped once, swing or fall: what they did is no sign of what they will do."""
+        start, quarter = self._points[-1][0] - self._seconds, self._seconds / self._QUARTERS
+        parts: list[list[float]] = [[] for _ in range(self._QUARTERS)]
+        for at, value in self._points:
+            parts[min(int((at - start) / quarter), self._QUARTERS - 1)].append(value)
+        if not all(parts):
             return 0.0
-        count, start = len(self._points), self._points[0][0]
-        mean_t = sum(t - start for t, _ in self._points) / count
-        mean_v = sum(v for _, v in self._points) / count
-        tt = sum((t - start - mean_t) ** 2 for t, _ in self._points)
-        vv = sum((v - mean_v) ** 2 for _, v in self._points)
-        tv = sum((t - start - mean_t) * (v - mean_v) for t, v in self._points)
-        if tv <= 0 or tv * tv < _STRAIGHT * tt * vv:
-            return 0.0
-        return tv / tt
-
-
-_STRAIGHT = 0.8
-"""R squared from which a line is believed."""
+        means = [sum(part) / len(part) for part in parts]
+        steps = [after - before for before, after in pairwise(means)]
+        return sum(steps) / len(steps) / quarter if min(steps) >= self._EVEN * max(steps) > 0 else 0.0
 
 
 class Standing:

@@ -16,6 +16,8 @@ from typer.testing import CliRunner, Result
 
 from serving.cli import cli
 from serving.commands.kept import kept_key
+from serving.commands.status import state_of
+from serving.gateway.fleet import Replicas, Start
 from tests.conftest import OpenSite
 from tests.local import Site, chat, listening
 from tests.scaling.fleets import TOLD, ToldFleet
@@ -116,3 +118,23 @@ def test_no_server_a_wrong_key_and_another_server_are_one_line(server: Server) -
 
     with listening(Starlette(routes=[Route("/{path:path}", hello)])) as url:
         assert "are no metrics" in one_line(run("--url", url))
+
+
+@pytest.mark.parametrize(
+    ("running", "starting", "ready", "state"),
+    [(0, 0, True, "asleep"), (0, 1, True, "starting"), (0, 0, False, "away"), (1, 0, True, "ready")],
+)
+def test_one_without_a_replica_sleeps_starts_or_is_away(running: int, starting: int, ready: bool, state: str) -> None:
+    counts = {"running": running, "starting": starting, "stopping": 0}
+    assert state_of({"name": "notes", "ready": ready, "replicas": counts}) == state
+
+
+def test_what_the_last_start_took_is_told_phase_by_phase(site: OpenSite) -> None:
+    start = Start(at=1_790_000_000.0, phases={"node": 3.21, "weights": 12.0, "engine": 45.4, "warm_up": 7.5})
+    replicas = {"notes": Replicas(running=1, starting=0, stopping=0, last_start=start)}
+    open_site = site(deployments=[NOTES], fleet=ToldFleet({}, replicas))
+    with listening(open_site.app) as url:
+        result = run("--url", url, "--key", open_site.key)
+    *_, last = result.stdout.splitlines()
+    assert last.startswith("Last start of notes, 2026-09-21")
+    assert last.endswith("68.1 s: node 3.2, weights 12.0, engine 45.4, warm-up 7.5")

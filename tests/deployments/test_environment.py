@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from importlib.util import find_spec
 from pathlib import Path
+
+import httpx
 
 from serving.deployments import environment
 from serving.deployments.environment import SWITCHES, free_ports, haproxy_command, serve_environment
@@ -92,3 +95,35 @@ def test_the_proxy_says_where_a_client_is_once_however_often_it_is_started(tmp_p
         "    option forwardfor",
         "    option abortonclose",
     ]
+
+
+def test_without_a_gateway_the_proxy_says_wait_and_never_not_found(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    wanted = tmp_path / "haproxy.cfg"
+    wanted.write_text(
+        "defaults\n    mode http\n    timeout connect 1s\n    timeout client 5s\n    timeout server 5s\n"
+        "    option httplog\n    errorfile 502 /nowhere\n    errorfile 503 /nowhere\n    errorfile 504 /nowhere\n"
+        f"frontend all\n    bind 127.0.0.1:{port}\n    use_backend gone if {{ path /gone }}\n    default_backend none\n"
+        'backend none\n    http-request return status 404 content-type text/plain lf-string "Path not found."\n'
+        f"backend gone\n    server gone 127.0.0.1:{free_ports(1)[0]}\n"
+    )
+    proxy = subprocess.Popen([haproxy_command(tmp_path), "-db", "-f", str(wanted)], stderr=subprocess.DEVNULL)
+    try:
+        for path in ("/v1/models", "/gone"):
+            answer = answered(f"http://127.0.0.1:{port}{path}")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+            assert answer.json()["error"]["code"] == "engine_unavailable"
+    finally:
+        proxy.kill()
+        proxy.wait(10)
+
+
+def answered(url: str) -> httpx.Response:
+    """Once somebody listens."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return httpx.get(url, timeout=10)
+        except httpx.ConnectError:
+            assert time.monotonic() < end
+            time.sleep(0.1)

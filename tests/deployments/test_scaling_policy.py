@@ -86,6 +86,15 @@ def test_a_new_policy_goes_on_with_what_the_old_one_told(store: dict[str, Told])
     assert store["notes"].changes == {"concurrency": 2} and len(store["notes"].latest) == 2
 
 
+def test_that_serve_woke_a_deployment_is_told_as_well(store: dict[str, Told]) -> None:
+    scaler = policy()
+    assert scaler(Context(current_num_replicas=0, target_num_replicas=0))[0] == 0
+    awake = Context(current_time=1020.0, raw_metrics=reports(1020.0, one=ReplicaSignals(running=1)))
+    assert scaler(awake)[0] == 1
+    (change,) = store["notes"].latest
+    assert (change.before, change.after, change.reason) == (0, 1, "wake")
+
+
 def test_what_cannot_be_told_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch, store: dict[str, Told]) -> None:
     def away(*args: object) -> None:
         raise RuntimeError("the store is away")

@@ -57,7 +57,11 @@ class Product:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"CLINSERVE_SERVER__STATE_DIR": str(self.state_dir)} | self._given
+        ours = {
+            "CLINSERVE_SERVER__STATE_DIR": str(self.state_dir),
+            "VLLM_CACHE_ROOT": str(ROOT / ".clinserve/vllm-cache"),  # what vLLM has found out, kept between products
+        }
+        return os.environ | ours | self._given
 
     def start(self) -> None:
         self._process = subprocess.Popen(

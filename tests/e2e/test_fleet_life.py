@@ -68,6 +68,28 @@ async def test_no_stream_is_cut_when_a_replica_goes_and_when_all_of_it_is_upgrad
     assert not set(gateway) & set(server.processes("gateway")) and not set(engines) & set(server.processes("engine"))
 
 
+async def test_a_replica_is_killed_and_only_what_it_was_answering_breaks(server: FleetServer) -> None:
+    def kill() -> None:
+        server.newest("engine").kill()
+        assert eventually(lambda: server.replicas() == {"running": 2, "starting": 0, "stopping": 0}, 60)
+
+    ended = await while_streaming(server, 20, 8, kill)
+    broken = [one for one in ended if one.outcome != "ok"]
+    assert 0 < len(broken) <= 20 and outcomes(broken) == {"error event"}
+    assert exact(server, ended), "and pays for what it got, once"
+
+
+async def test_the_controller_is_killed_and_nobody_notices(server: FleetServer) -> None:
+    before = server.newest("controller")
+
+    def kill() -> None:
+        before.kill()
+        assert eventually(lambda: server.processes("controller") not in ([], [before]), 60)
+
+    ended = await while_streaming(server, 20, 8, kill)
+    assert outcomes(ended) == {"ok"} and exact(server, ended)
+
+
 async def test_what_still_runs_when_a_drain_is_over_gets_an_error_event_and_pays_for_what_it_got(
     server: FleetServer,
 ) -> None:
@@ -79,14 +101,13 @@ async def test_what_still_runs_when_a_drain_is_over_gets_an_error_event_and_pays
         await asyncio.sleep(3)
         await asyncio.to_thread(server.reload, "gateway")
         ended = await running.all_ended()
-    server.configure(server={"drain_timeout": "10m"})
-    server.reload()
     assert outcomes(ended) == {"error event"} and all(one.seen > 3 for one in ended)
     assert exact(server, ended)
 
 
 async def test_a_sleeping_deployment_holds_a_request_until_it_is_awake(server: FleetServer) -> None:
     server.configure(
+        server={"drain_timeout": "10m"},
         replicas=None,
         scaling={"min": 0, "max": 2, "scale_to_zero_after": "2s", "scale_down_after": "1s"},
         engine={"kind": "echo", "place": "replicas", "inter_token": 0.25, "start_time": "4s"},
@@ -111,7 +132,7 @@ async def test_a_sleeping_deployment_holds_a_request_until_it_is_awake(server: F
 async def test_who_cannot_be_held_so_long_is_told_the_truth_about_when_to_come_back(server: FleetServer) -> None:
     server.configure(
         hold={"requests": 2, "seconds": 0.3},
-        scaling={"min": 0, "max": 2, "scale_to_zero_after": "20s", "scale_down_after": "1s"},
+        scaling={"min": 0, "max": 2, "scale_to_zero_after": "15s", "scale_down_after": "1s"},
     )
     server.reload()
     assert eventually(lambda: server.replicas().get("running") == 0, 60)

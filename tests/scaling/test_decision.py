@@ -114,6 +114,14 @@ def test_a_load_that_grows_is_met_before_it_is_there() -> None:
     assert sum(early.targets) > sum(late.targets)
 
 
+def test_a_load_that_has_jumped_is_not_taken_for_one_that_grows() -> None:
+    slow = CapacityProfile(concurrency=10, start_seconds=60)
+    fleet = Imagined(scaling(slow), start=60)
+    fleet.live(90, constant(7))
+    fleet.live(90, constant(13))
+    assert fleet.target == 2 and all(one.wanted <= 2 for one in fleet.decisions)
+
+
 def test_a_sleeping_deployment_is_woken_by_what_is_held() -> None:
     decision = scaling().decide(Fleet(now=0, held=1, maximum=4))
     assert (decision.replicas, decision.reason) == (1, Reason.WAKE)
@@ -152,6 +160,17 @@ def test_a_fleet_does_not_shrink_into_a_size_that_would_have_to_grow() -> None:
     assert fleet.target == 2 and fleet.turns == 0
 
 
+def test_one_that_was_woken_stays_awake_although_the_rule_was_not_asked_meanwhile() -> None:
+    """Serve wakes a deployment by itself; whoever was told to come back finds it awake."""
+    scaling = Scaling(Goals(scale_to_zero_after=60.0), CapacityProfile(concurrency=10))
+    awake = {"replicas": (ReplicaSignals.from_numbers({"running": 0}),), "running": 1, "target": 1, "minimum": 0}
+    assert scaling.decide(Fleet(now=0.0, **awake)).replicas == 1  # type: ignore[arg-type]
+    assert scaling.decide(Fleet(now=60.0, **awake)).replicas == 0  # type: ignore[arg-type]
+    scaling.decide(Fleet(now=61.0, minimum=0))
+    kept = [scaling.decide(Fleet(now=now, **awake)).replicas for now in (1000.0, 1030.0, 1059.0, 1060.0)]  # type: ignore[arg-type]
+    assert kept == [1, 1, 1, 0]
+
+
 def test_an_idle_fleet_goes_to_zero_where_that_is_allowed_and_never_else() -> None:
     allowed = Imagined(scaling(scale_to_zero_after=60), minimum=0)
     allowed.live(30, constant(20))
@@ -160,6 +179,24 @@ def test_an_idle_fleet_goes_to_zero_where_that_is_allowed_and_never_else() -> No
     kept = Imagined(scaling(scale_to_zero_after=60), minimum=1)
     kept.live(900, constant(0))
     assert kept.target == 1
+
+
+def test_a_fleet_that_has_just_gone_to_sleep_is_not_woken_by_what_it_had_to_do() -> None:
+    fleet = Imagined(scaling(scale_to_zero_after=8, scale_down_after=8), minimum=0, maximum=3)
+    fleet.live(30, constant(25))
+    fleet.live(120, constant(0))
+    assert reasons(fleet)[-3:] == [Reason.SPARE, Reason.SPARE, Reason.IDLE]
+    first_zero = fleet.targets.index(0, 30)
+    assert set(fleet.targets[first_zero:]) == {0}
+
+
+def test_replicas_that_find_no_place_do_not_keep_a_fleet_from_shrinking() -> None:
+    fleet = Imagined(scaling(scale_to_zero_after=60), start=1e9, minimum=0)
+    fleet.target = fleet.running = 1
+    fleet.live(30, constant(40))
+    assert (fleet.target, fleet.running) == (5, 1)
+    fleet.live(900, constant(0))
+    assert fleet.target == 0
 
 
 def test_one_request_a_minute_keeps_it_awake() -> None:

@@ -26,14 +26,6 @@ class ReplicaCounts(BaseModel):
     stopping: int
 
 
-class StartPhases(BaseModel):
-    at: datetime = Field(description="When it had ended.")
-    seconds: float
-    phases: dict[Phase, float] = Field(
-        description="Seconds until there was a process (node), verified weights, a loaded engine, a first answer."
-    )
-
-
 class Change(BaseModel):
     at: datetime
     before: int
@@ -56,6 +48,14 @@ class Scaling(BaseModel):
     changes: list[Change]
 
 
+class StartPhases(BaseModel):
+    at: datetime = Field(description="When it had ended.")
+    seconds: float
+    phases: dict[Phase, float] = Field(
+        description="Seconds until there was a process (node), verified weights, a loaded engine, a first answer."
+    )
+
+
 class DeploymentStatus(BaseModel):
     name: str
     notice: str | None = Field(description="What its users must know, such as 'not for clinical use'.")
@@ -63,8 +63,8 @@ class DeploymentStatus(BaseModel):
     operations: list[Operation] = Field(description="What its model can do.")
     ready: bool = Field(description="A request would be answered now.")
     replicas: ReplicaCounts | None = Field(description="null: its engine runs elsewhere.")
-    last_start: StartPhases | None = Field(description="What the last start of a replica took; null: none is known.")
     scaling: Scaling | None = Field(description="null: the number of replicas is fixed, or not ours.")
+    last_start: StartPhases | None = Field(description="What the last start of a replica took; null: none is known.")
 
 
 class Status(BaseModel):
@@ -102,16 +102,8 @@ def _card(deployment: Deployment, ready: bool, replicas: Replicas | None, scalin
         ready=ready,
         replicas=replicas
         and ReplicaCounts(running=replicas.running, starting=replicas.starting, stopping=replicas.stopping),
-        last_start=_shown(replicas.last_start) if replicas and replicas.last_start else None,
         scaling=scaling and _scaling(scaling),
-    )
-
-
-def _shown(start: Start) -> StartPhases:
-    return StartPhases(
-        at=datetime.fromtimestamp(start.at, UTC),
-        seconds=round(start.seconds, 1),
-        phases={phase: round(seconds, 1) for phase, seconds in start.phases.items()},
+        last_start=_shown(replicas.last_start) if replicas and replicas.last_start else None,
     )
 
 
@@ -135,4 +127,12 @@ def _scaling(told: Told) -> Scaling:
             )
             for change in reversed(told.latest)
         ],
+    )
+
+
+def _shown(start: Start) -> StartPhases:
+    return StartPhases(
+        at=datetime.fromtimestamp(start.at, UTC),
+        seconds=round(start.seconds, 1),
+        phases={phase: round(seconds, 1) for phase, seconds in start.phases.items()},
     )
