@@ -87,13 +87,14 @@ def run(out: Path, say: Callable[[str], None]) -> int:
 def measured(seen: Seen) -> Constants:
     """The machine's constants, as one run shows them."""
     changes = list(itertools.pairwise(seen.replicas))
-    asked = next((after[0] for before, after in changes if after[2] > before[2]), 0.0)
-    up = next((after[0] for before, after in changes if after[1] > before[1]), asked + DEPLOYMENT.start)
+    asked, together = next(((there[0], there[2] - here[2]) for here, there in changes if there[2] > here[2]), (0.0, 1))
+    up = next((there[0] for here, there in changes if there[1] > here[1]), asked + DEPLOYMENT.start)
+    start = max(0.0, up - asked - DEPLOYMENT.start) / together
     rate = DEPLOYMENT.echo.prefill_rate
     ways = sorted(row.ttft - row.prompt_tokens / rate for row in seen.rows if row.ttft is not None)
     paces = sorted(row.tpot for row in seen.rows if row.tpot is not None)
     # Most requests of a calm fleet wait for nothing: the lower quarter is the way alone.
-    return Constants(max(0.0, up - asked - DEPLOYMENT.start), percentile(ways, 0.25), percentile(paces, 0.5))
+    return Constants(start, percentile(ways, 0.25), percentile(paces, 0.5))
 
 
 def calls(pattern: Pattern) -> list[Call]:
