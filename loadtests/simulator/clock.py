@@ -17,7 +17,9 @@ class Clock:
     def at(self, when: float, action: Callable[..., None], *arguments: object) -> None:
         heapq.heappush(self._events, (when, next(self._numbers), action, arguments))
 
-    def every(self, period: Seconds, action: Callable[..., None], *arguments: object, first: float = 0.0) -> None:
+    def every(
+        self, period: Seconds, action: Callable[..., bool | None], *arguments: object, first: float = 0.0
+    ) -> None:
         """Again and again, as long as anything else is to happen, or until the action returns False."""
         self._recurring += 1
         self.at(self.now + first, self._again, period, action, arguments)

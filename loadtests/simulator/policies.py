@@ -99,7 +99,7 @@ class RayDefault:
         target, self._state = self._ray._apply_delay_logic(
             max(0, scaled), view.target, self._config, {**self._state, **state}, _now=view.now
         )
-        return math.ceil(target)
+        return int(target)
 
     def context(self, view: View) -> Any:
         """As Ray's controller would give it."""

@@ -34,7 +34,7 @@ def chosen(results: Results, policies: Iterable[str]) -> dict[str, float]:
 
 
 def _mean(results: Results, jobs: Iterable[Job], load: Load, knob: float, name: str) -> float:
-    values = [getattr(results[job], name) for job in jobs if job.load == load and job.knob == knob]
+    values: list[float] = [getattr(results[job], name) for job in jobs if job.load == load and job.knob == knob]
     return sum(values) / len(values)
 
 
