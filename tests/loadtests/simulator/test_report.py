@@ -64,7 +64,7 @@ def test_tables_and_picture_show_every_policy(tmp_path: Path) -> None:
     found, knobs = results(*rows), {policy: knobs[0] for policy, knobs in KNOBS.items()}
     found |= {replace(job, ablation=NO_START): one for job, one in found.items() if job.policy == "ours"}
     text = report.table(found, 4, knobs) + report.equal_hours(found, 4, knobs)
-    assert all(f"| {policy} |" in text for policy in TOLD)
+    assert all(text.count(f"| {policy} |") > 1 for policy in TOLD)
     assert f"| {PLAIN} | {NO_START} |" in report.ablations(found, 4, {"ours": knobs["ours"]})
     plots.draw(tmp_path / "one.svg", "title", found, 4, knobs)
     plots.draw(tmp_path / "other.svg", "title", found, 4, knobs)
