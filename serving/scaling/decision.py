@@ -95,7 +95,7 @@ class Decision:
     missed: bool = False
 
 
-_BUSY: dict[Resource, float] = {"concurrency": 0.8, "tokens": 0.7, "prefill": 0.7, "kv_cache": 0.85}
+_BUSY: dict[Resource, float] = {"concurrency": 0.8, "tokens": 0.85, "prefill": 0.7, "kv_cache": 0.85}
 """The part of a replica's capacity that is used before another is asked for."""
 _SPARE = 0.6
 """What may fill a smaller fleet for a fleet to become smaller. The gap to _BUSY keeps it from flapping."""
@@ -112,6 +112,9 @@ _SETTLE_SECONDS = 30.0
 _TREND_SECONDS = 60.0
 _FURTHEST = 2.0
 """Times the load that a forecast may at most be."""
+_TIMES, _MORE = 2, 4
+"""A fleet at most becomes so many times as large, or has so many more, before the new ones serve: meanwhile what waits
+piles up, and a pile says how long it has grown, not how much comes."""
 _LONGEST = 8.0
 """Times scale_down_after, for which peaks are remembered: Patience waits no longer."""
 
@@ -281,6 +284,8 @@ class Scaling:
         wanted, reason, detail = ask
         detail = f"{detail}; {missed}" if missed else detail
         budget, most = self._goals.replica_hours_a_day, fleet.maximum
+        if fleet.running:
+            most = min(most, max(fleet.target, _TIMES * fleet.running, fleet.running + _MORE))
         if budget is not None and spent >= budget:
             settled = fleet.now - self._changed_at >= _SETTLE_SECONDS  # one at a time, as every step down
             most = min(most, max(1, fleet.minimum, fleet.target - 1 if settled else fleet.target))

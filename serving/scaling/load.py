@@ -50,11 +50,14 @@ class Load:
         return self.running + self.waiting
 
     def filled(self, profile: CapacityProfile, ttft: float | None) -> Mapping[Resource, float]:
-        """Replicas' worth of each resource. ttft: the goal, in which prompts that wait should be read."""
+        """Replicas' worth of each resource. ttft: the goal, in which prompts that wait should be read.
+
+        One engine's time goes into prompts and into answers, so what these fill is a sum: tokens.
+        """
         backlog = self.prefill_backlog / (profile.prefill_rate * (ttft or _TTFT_BUDGET))
         return {
             "concurrency": self.in_flight / profile.concurrency,
-            "tokens": self.decode_rate / profile.decode_rate,
-            "prefill": max(self.prefill_rate / profile.prefill_rate, backlog),
+            "tokens": self.decode_rate / profile.decode_rate + self.prefill_rate / profile.prefill_rate,
+            "prefill": backlog,
             "kv_cache": self.kv_cache,
         }

@@ -42,10 +42,12 @@ def test_a_steady_load_gets_as_many_replicas_as_it_fills() -> None:
     assert {one.reason for one in fleet.decisions[-60:]} == {Reason.STEADY}
 
 
-def test_a_spike_is_answered_at_once_and_in_one_step() -> None:
+def test_a_spike_is_answered_at_once_and_whole_when_the_first_new_replicas_serve() -> None:
     fleet = Imagined(scaling())
     fleet.live(60, constant(3))
     fleet.live(4, constant(60))
+    assert fleet.target == 5, "four more: what piles up meanwhile says nothing about the load"
+    fleet.live(6, constant(60))
     assert fleet.target >= 8
     assert Reason.QUEUE in reasons(fleet)
 
@@ -213,7 +215,7 @@ def test_silence_holds_the_fleet_and_one_silent_replica_does_not() -> None:
     busy = tuple(ReplicaSignals(running=10, waiting=9) for _ in range(2))
     for second in range(1, 30):
         decision = rule.decide(Fleet(now=second, replicas=busy, running=3, target=3, maximum=9))
-    assert decision.replicas == 8  # as if the silent one had 19, too
+    assert decision.wanted == 8  # as if the silent one had 19, too
 
 
 # ── Bounds, budget, faults ──

@@ -1,0 +1,1 @@
+"""Fleets that no laptop has: a trace replayed against scaling policies, the product's own among them."""
