@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serving.scaling.decision import Fleet, Goals, Scaling
@@ -32,7 +32,6 @@ class View:
 class Policy(Protocol):
     """knows_all: sees the future, and its replicas start at once. A bound, not a policy."""
 
-    name: str
     knows_all: bool
 
     def target(self, view: View) -> int:
@@ -42,13 +41,11 @@ class Policy(Protocol):
 
 @dataclass
 class Ours:
-    """The very class that production runs. reasons: how often it gave which."""
+    """The very class that production runs."""
 
     goals: Goals
     profile: CapacityProfile
-    name: str = "ours"
     knows_all: bool = False
-    reasons: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rule = Scaling(self.goals, self.profile)
@@ -66,8 +63,6 @@ class Ours:
                 maximum=view.maximum,
             )
         )
-        if decision.replicas != view.target:
-            self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
         return decision.replicas
 
 
@@ -77,7 +72,6 @@ class RayDefault:
     They are private but for the policy; a test holds this composition against Ray's wrapper.
     """
 
-    name = "ray"
     knows_all = False
 
     def __init__(self, ongoing: float, minimum: int, maximum: int, **config: float) -> None:
@@ -131,7 +125,6 @@ class QueueThreshold:
     doubles the fleet (or adds four) in 15 s, and goes down to the largest wish of the last 300 s: its defaults.
     """
 
-    name = "queue"
     knows_all = False
     _POLL, _SYNC, _TOLERANCE, _STABLE = 30.0, 15.0, 0.1, 300.0
 
@@ -167,7 +160,6 @@ class Static:
     """So many, always."""
 
     replicas: int
-    name: str = "static"
     knows_all: bool = False
 
     def target(self, view: View) -> int:
@@ -184,7 +176,6 @@ class Oracle:
 
     needs: Sequence[float]
     spare: float
-    name: str = "oracle"
     knows_all: bool = True
     STEP, AHEAD = 5.0, 30.0
 

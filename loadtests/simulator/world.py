@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal
 
 from loadtests.durations import Seconds
 from loadtests.simulator.clock import Clock
@@ -24,12 +23,11 @@ class Clients:
 
 @dataclass(frozen=True)
 class Gateway:
-    """router: the least loaded of two by chance, or one after the other. door: what it adds to a first token.
+    """door: what it adds to a first token.
 
     hold: how long a request waits for a first replica, at most `held` of them; then it is refused, with Retry-After.
     """
 
-    router: Literal["two", "round"] = "two"
     door: Seconds = 0.004
     hold: Seconds = 60.0
     held: int = 1000
@@ -76,7 +74,6 @@ class _World:
         self._clients = setup.clients
         self._clock = clock
         self._rng = rng
-        self._turn = 0
         self._held: deque[Request] = deque()
         self.last: list[Request] = [None] * requests  # type: ignore[list-item]  # each is sent
         self.controller = Controller(
@@ -120,10 +117,8 @@ class _World:
             self._clock.at(self._clock.now + request.patience, self._leave, request, replica)
 
     def _choice(self) -> Replica:
+        """The less loaded of two by chance."""
         up = self.controller.up
-        if self._gateway.router == "round":
-            self._turn += 1
-            return up[self._turn % len(up)]
         if len(up) == 1:
             return up[0]
         first = int(self._rng.random() * len(up))

@@ -37,9 +37,9 @@ def a_crowd(count: int, rate: float, patience: float = math.inf) -> list[Request
 
 
 class Scripted:
-    """name, knows_all: of a Policy. What it wants, from when on."""
+    """What it wants, from when on."""
 
-    name, knows_all = "scripted", False
+    knows_all = False
 
     def __init__(self, *script: tuple[float, int]) -> None:
         self._script = script
