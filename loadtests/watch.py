@@ -12,9 +12,11 @@ from geventhttpclient._parser import HTTPParseError
 GAUGES: Mapping[str, tuple[str, ...]] = {
     "in_flight": ("clinserve_requests_in_flight", "vllm:num_requests_running"),
     "waiting": ("vllm:num_requests_waiting",),
-    "replicas": ("clinserve_replicas", "ray_serve_deployment_replicas"),
+    "replicas": ('clinserve_scaling_replicas{state="running"}', "ray_serve_deployment_replicas"),
 }
-"""For each line of the plot, metrics that show it, the preferred one first; all series of it are added up."""
+"""For each line of the plot, metrics that show it, the preferred one first. All series of it are added up, or those
+with the label that is named.
+"""
 
 
 class Watch:
@@ -47,8 +49,9 @@ class Watch:
 def gauges_in(page: str) -> dict[str, float]:
     """What a Prometheus page says about the gauges that we plot."""
     sums: dict[str, float] = {}
-    for name, value in re.findall(r"^([a-zA-Z_:]+)(?:\{[^}]*\})? ([0-9.eE+-]+)", page, re.MULTILINE):
-        sums[name] = sums.get(name, 0.0) + float(value)
+    for name, labels, value in re.findall(r"^([a-zA-Z_:]+)(?:\{([^}]*)\})? ([0-9.eE+-]+)", page, re.MULTILINE):
+        for key in (name, *(f"{name}{{{label}}}" for label in labels.split(",") if label)):
+            sums[key] = sums.get(key, 0.0) + float(value)
     found: dict[str, Any] = {}
     for line, names in GAUGES.items():
         shown = next((name for name in names if name in sums), None)

@@ -13,6 +13,7 @@ export class Playground {
   #deployments = [];
   #turns = []; // {question, answer, asked}: two texts and an element; answer is null as long as there is none, and for ever when it failed
   #abort = null;
+  #listed = null; // settled once the deployments are known
 
   #model = h("select", { onchange: () => this.#chosen() });
   #notice = h("p", { class: "notice", role: "note", hidden: true });
@@ -31,6 +32,11 @@ export class Playground {
   }
 
   async show() {
+    this.#listed = this.#list();
+    await this.#listed;
+  }
+
+  async #list() {
     try {
       const { deployments } = await this.#session.get("admin/v1/status");
       this.#deployments = deployments.filter((one) => one.operations.includes("chat"));
@@ -138,6 +144,10 @@ export class Playground {
   }
 
   async #answer(turn) {
+    this.#abort = new AbortController();
+    this.#send.textContent = "Stop";
+    this.#state.textContent = "Answering …";
+    await this.#listed; // who types at once is faster than the list of deployments
     const body = this.#request();
     this.#turns.push(turn);
     body.messages.push({ role: "user", content: turn.question });
@@ -146,9 +156,6 @@ export class Playground {
     const follow = this.#following();
     this.#talk.append(turn.asked, article);
     follow();
-    this.#abort = new AbortController();
-    this.#send.textContent = "Stop";
-    this.#state.textContent = "Answering …";
     const again = () => {
       if (this.#abort) return;
       article.remove();
