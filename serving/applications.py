@@ -168,7 +168,7 @@ def _kept_up(settings: Settings, deployment: config.Deployment) -> dict[str, Any
     return _WATCHED | {
         "graceful_shutdown_timeout_s": settings.server.drain_timeout,
         "graceful_shutdown_wait_loop_s": 0.5,
-        "max_surge_percent": 100 if deployment.upgrade == "surge" else 0,
+        "max_surge_percent": 100 if deployment.surges else 0,
     }
 
 

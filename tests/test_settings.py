@@ -268,3 +268,15 @@ def test_vllms_arguments_are_checked_when_the_file_is_read(tmp_path: Path) -> No
         f"{place}.max_model_length: vLLM has no such argument; did you mean 'max_model_len'?",
         f"{place}.served_model_name: set the deployment's name instead",
     ]
+
+
+@pytest.mark.parametrize(
+    ("device", "upgrade", "surges"),
+    [("gpu", None, False), ("cpu", None, True), ("gpu", "surge", True), ("cpu", "in_place", False)],
+)
+def test_replicas_on_gpus_are_replaced_without_spare_gpus(
+    tmp_path: Path, device: str, upgrade: str | None, surges: bool
+) -> None:
+    deployment = VLLM | {"engine": {"kind": "vllm", "device": device}, "upgrade": upgrade}
+    (read,) = load(write(tmp_path, {"deployments": [deployment]}), {}).deployments
+    assert read.surges is surges

@@ -150,10 +150,10 @@ class Deployment(Section):
     )
     limits: Limits = Limits()
     hold: Hold = Hold()
-    upgrade: Literal["surge", "in_place"] = Field(
-        "surge",
+    upgrade: Literal["surge", "in_place"] | None = Field(
+        None,
         description="`surge`: new replicas start before old ones stop, which takes room for some more at a time. "
-        "`in_place`: old ones stop first; with one replica, requests are held meanwhile.",
+        "`in_place`: old ones stop first; with one replica, requests are held meanwhile. Default: in_place on GPUs.",
     )
     spill_to: str | None = Field(
         None, description="Deployment that takes requests which this one cannot: it is full, away or broken."
@@ -191,6 +191,12 @@ class Deployment(Section):
     @property
     def most_replicas(self) -> int:
         return self.scaling.max if self.scaling else self.replicas
+
+    @property
+    def surges(self) -> bool:
+        """Whether its new replicas start beside the old ones: GPUs that wait for that are rare."""
+        on_gpus = self.engine.kind == "vllm" and self.engine.device == "gpu"
+        return not on_gpus if self.upgrade is None else self.upgrade == "surge"
 
     @property
     def has_replicas(self) -> bool:
