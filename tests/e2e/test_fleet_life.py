@@ -141,7 +141,7 @@ async def test_who_cannot_be_held_so_long_is_told_the_truth_about_when_to_come_b
             running.begin(4)
         refused = list(await running.all_ended())
         assert [one.status for one in refused] == [503] * 3
-        assert all(3 <= (one.retry_after or 0) < 60 for one in refused)
+        assert all(1 <= (one.retry_after or 0) < 60 for one in refused)
         for _ in range(4):  # a start on a busy machine may take longer than the last one; nobody waits meanwhile
             await asyncio.sleep(running.ended[-1].retry_after or 0)
             running.begin(4)
