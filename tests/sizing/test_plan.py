@@ -153,8 +153,7 @@ def test_a_block_says_what_remains_to_be_done() -> None:
 
 def test_gpus_are_known_to_ray_by_the_names_that_are_configured() -> None:
     spec = find_spec("ray")
-    if spec is None or spec.origin is None:
-        pytest.skip("Ray is not installed")
+    assert spec is not None and spec.origin is not None, "make setup installs Ray"
     names = (Path(spec.origin).parent / "util" / "accelerators" / "accelerators.py").read_text()
     assert {gpu.ray for gpu in GPUS.values()} - set(re.findall(r'= "(.+)"', names)) == set()
 
