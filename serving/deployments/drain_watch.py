@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from serving.gateway.beside import Beside
 
-class DrainWatch:
+
+class DrainWatch(Beside):
     """Runs beside the requests. stopping: whether this replica is to stop; looked at so `often`, in seconds. seconds:
     that its answers then have. cut: ends them.
     """
@@ -18,17 +20,8 @@ class DrainWatch:
         self._seconds = seconds
         self._cut = cut
         self._often = often
-        self._watching: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        self._watching = asyncio.create_task(self._watch())
-
-    async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-
-    async def _watch(self) -> None:
+    async def _run(self) -> None:
         while not self._stopping():  # noqa: ASYNC110  # Serve has no event for it
             await asyncio.sleep(self._often)
         await asyncio.sleep(self._seconds)

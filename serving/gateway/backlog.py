@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
+from serving.gateway.beside import Beside
 from serving.telemetry.metrics import Book, Metrics
 
 _EVERY_SECONDS = 1.0
@@ -16,23 +17,14 @@ class HasBacklog(Protocol):
     def backlog(self) -> int: ...
 
 
-class Backlog:
+class Backlog(Beside):
     """Runs beside the requests."""
 
     def __init__(self, metrics: Metrics, books: Mapping[Book, HasBacklog]) -> None:
         self._metrics = metrics
         self._books = books
-        self._watching: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        self._watching = asyncio.create_task(self._watch())
-
-    async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-
-    async def _watch(self) -> None:
+    async def _run(self) -> None:
         while True:
             for book, records in self._books.items():
                 self._metrics.backlog(book, records.backlog)

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
+from serving.gateway.beside import Beside
 from serving.gateway.fleet import Fleet
 from serving.telemetry.metrics import Metrics
 
 _EVERY_SECONDS = 5.0
 
 
-class FleetWatch:
+class FleetWatch(Beside):
     """Runs beside the requests."""
 
     def __init__(self, fleet: Fleet, metrics: Metrics) -> None:
         self._fleet = fleet
         self._metrics = metrics
-        self._watching: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        self._watching = asyncio.create_task(self._watch())
-
-    async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-
-    async def _watch(self) -> None:
+    async def _run(self) -> None:
         while True:
             for deployment, told in (await self._fleet.scaling()).items():
                 self._metrics.scaled(

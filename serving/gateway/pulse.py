@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
+from serving.gateway.beside import Beside
 from serving.telemetry.metrics import Metrics
 
 _EVERY_SECONDS = 0.25
 
 
-class Pulse:
+class Pulse(Beside):
     """Runs beside the requests."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._beating: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        self._beating = asyncio.create_task(self._beat())
-
-    async def close(self) -> None:
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
-
-    async def _beat(self) -> None:
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _EVERY_SECONDS
