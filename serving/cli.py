@@ -13,6 +13,7 @@ import typer
 from serving import __version__
 from serving.commands.audit import audit_app
 from serving.commands.batch import batch_app
+from serving.commands.configuration import Config, ConfigurationFile, Verbs, path_of
 from serving.commands.kept import kept_key
 from serving.commands.keys import keys_app
 from serving.commands.limits import limits_app
@@ -24,17 +25,16 @@ from serving.secrets import SecretsError
 from serving.settings import Settings, SettingsError
 from serving.settings import load as read_settings
 
-DEFAULT_CONFIG = Path("deploy/configs/demo.yaml")
 SUPPORTED = ((3, 11), (3, 12))
 
-cli = typer.Typer(
+cli = Verbs(
     help="Serve clinical foundation models behind an OpenAI-compatible API.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals may hold keys and prompts
 )
-config_cli = typer.Typer(help="Look at configurations.", no_args_is_help=True)
-weights_cli = typer.Typer(help="Fetch, verify and name the weights of deployments.", no_args_is_help=True)
+config_cli = Verbs(help="Look at configurations.", no_args_is_help=True)
+weights_cli = Verbs(help="Fetch, verify and name the weights of deployments.", no_args_is_help=True)
 cli.add_typer(config_cli, name="config")
 cli.add_typer(weights_cli, name="weights")
 cli.add_typer(tenants_app, name="tenants")
@@ -43,13 +43,6 @@ cli.add_typer(limits_app, name="limits")
 cli.add_typer(usage_app, name="usage")
 cli.add_typer(audit_app, name="audit")
 cli.add_typer(batch_app, name="batch")
-
-Config = Annotated[
-    Path,
-    typer.Option(
-        "--config", "-c", envvar="CLINSERVE_CONFIG", help="The configuration, one YAML file.", show_default=True
-    ),
-]
 
 
 def _say_version(wanted: bool) -> None:
@@ -61,18 +54,17 @@ def _say_version(wanted: bool) -> None:
 @cli.callback()
 def root(
     context: typer.Context,
-    config: Config = DEFAULT_CONFIG,
+    config: Config = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and stop.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    context.obj = lambda: _office(config)
-    context.default_map = {verb: {"config": config} for verb in ("serve", "doctor")}  # they take it after the verb too
+    context.obj = ConfigurationFile(config, _office)
 
 
 @cli.command()
 def serve(
-    config: Config = DEFAULT_CONFIG,
+    context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on; overrides server.host.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; overrides server.port.", min=1, max=65535)] = None,
 ) -> None:
@@ -80,10 +72,11 @@ def serve(
     from serving.app import load_settings
     from serving.commands import serve as command
 
+    path = path_of(context)
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
 
     def read() -> Settings:
-        settings = load_settings(config)
+        settings = load_settings(path)
         return settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
 
     try:
@@ -93,25 +86,25 @@ def serve(
 
 
 @cli.command("serve-config")
-def serve_config(config: Config = DEFAULT_CONFIG) -> None:
+def serve_config(context: typer.Context) -> None:
     """Print what Ray Serve is told of a configuration: for `serve deploy`, or a RayService's serveConfigV2."""
     import yaml
 
     from serving.rayservice import serve_config_of
 
     try:
-        typer.echo(yaml.safe_dump(serve_config_of(config), sort_keys=False), nl=False)
+        typer.echo(yaml.safe_dump(serve_config_of(path_of(context)), sort_keys=False), nl=False)
     except SettingsError as error:
         fail(str(error))
 
 
 @cli.command()
-def prepare(config: Config = DEFAULT_CONFIG) -> None:
+def prepare(context: typer.Context) -> None:
     """Do what comes before the first request: database, tenants, administrator. `serve` does it by itself."""
     from serving.commands import serve as command
     from serving.commands.progress import Progress
 
-    settings = load(config, elsewhere=True)
+    settings = load(path_of(context), elsewhere=True)
     try:
         command.prepare(settings, Progress())
         command.demo_key(settings)
@@ -119,7 +112,7 @@ def prepare(config: Config = DEFAULT_CONFIG) -> None:
         fail(str(error))
 
 
-@cli.command()
+@cli.command(reads_configuration=False)
 def secrets(name: Annotated[str, typer.Argument(help="Of the Secret.")] = "clinserve") -> None:
     """Print a Kubernetes Secret with new secrets, for `kubectl apply -f -`. Nothing is kept here."""
     from serving.commands import secrets as command
@@ -129,7 +122,7 @@ def secrets(name: Annotated[str, typer.Argument(help="Of the Secret.")] = "clins
 
 @cli.command()
 def metrics(
-    config: Config = DEFAULT_CONFIG,
+    context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
     port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 9464,
 ) -> None:
@@ -137,12 +130,12 @@ def metrics(
     from serving.app import metrics_dir
     from serving.commands import metrics as command
 
-    command.server(metrics_dir(load(config, elsewhere=True)), host, port).serve_forever()
+    command.server(metrics_dir(load(path_of(context), elsewhere=True)), host, port).serve_forever()
 
 
 @cli.command()
 def reload(
-    config: Config = DEFAULT_CONFIG,
+    context: typer.Context,
     restart: Annotated[
         list[str] | None, typer.Option(help="A deployment, or 'gateway', to replace although nothing differs.")
     ] = None,
@@ -153,12 +146,12 @@ def reload(
     from serving.commands.rollout import CannotReload
 
     try:
-        typer.echo(command.reload(load(config).server.state_dir, restart or (), timeout=timeout))
+        typer.echo(command.reload(load(path_of(context)).server.state_dir, restart or (), timeout=timeout))
     except CannotReload as error:
         fail(str(error))
 
 
-@cli.command()
+@cli.command(reads_configuration=False)
 def chat(
     message: Annotated[str | None, typer.Argument(help="Ask once and stop. Without it, a conversation.")] = None,
     url: Url = DEFAULT_URL,
@@ -182,7 +175,7 @@ AnyKey = Annotated[
 ]
 
 
-@cli.command()
+@cli.command(reads_configuration=False)
 def status(
     url: Url = DEFAULT_URL,
     key: AnyKey = None,
@@ -198,7 +191,7 @@ def status(
         fail(str(error))
 
 
-@cli.command()
+@cli.command(reads_configuration=False)
 def top(
     url: Url = DEFAULT_URL,
     key: AnyKey = None,
@@ -232,7 +225,7 @@ def profile(
     from serving.fleets import profile_file
 
     try:
-        settings = read_settings(_config_of(context))
+        settings = read_settings(path_of(context))
         known = {one.name: one for one in settings.deployments}
         if deployment not in known:
             fail(f"the configuration has no deployment '{deployment}'; it has {', '.join(known)}")
@@ -253,16 +246,16 @@ def profile(
 
 @cli.command()
 def doctor(
-    config: Config = DEFAULT_CONFIG,
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Say what this machine can run and what is missing."""
     from serving.commands import doctor as command
 
-    raise typer.Exit(command.doctor(config, as_json=as_json))
+    raise typer.Exit(command.doctor(path_of(context), as_json=as_json))
 
 
-@cli.command()
+@cli.command(reads_configuration=False)
 def plan(
     model: Annotated[str | None, typer.Argument(help="Of the catalogue, or a directory. Without it, the list.")] = None,
     gpu: Annotated[str, typer.Option(help="Such as H100, A100-80G or L40S.")] = "H100",
@@ -312,30 +305,27 @@ def plan(
 
 
 @config_cli.command("check")
-def config_check(
-    config: Annotated[Path, typer.Argument(envvar="CLINSERVE_CONFIG", help="The file to check.")] = DEFAULT_CONFIG,
-) -> None:
+def config_check(context: typer.Context) -> None:
     """Read a configuration and say every mistake in it."""
-    settings = load(config)
+    path = path_of(context)
+    settings = load(path)
     for deployment in settings.deployments:
         scaling = deployment.scaling
         count = f"{scaling.min} to {scaling.max}" if scaling else deployment.replicas
         facts = (deployment.engine.kind, deployment.model.source, f"replicas {count}")
         typer.echo(f"{deployment.name}: {', '.join(filter(None, facts))}")
-    typer.echo(f"{config}: valid")
+    typer.echo(f"{path}: valid")
 
 
 @config_cli.command("show")
-def config_show(
-    config: Annotated[Path, typer.Argument(envvar="CLINSERVE_CONFIG", help="The file to read.")] = DEFAULT_CONFIG,
-) -> None:
+def config_show(context: typer.Context) -> None:
     """Print the settings in force: file, environment and defaults together. Secrets are not part of them."""
     import yaml
 
-    typer.echo(yaml.safe_dump(load(config).model_dump(mode="json"), sort_keys=False), nl=False)
+    typer.echo(yaml.safe_dump(load(path_of(context)).model_dump(mode="json"), sort_keys=False), nl=False)
 
 
-@config_cli.command("reference")
+@config_cli.command("reference", reads_configuration=False)
 def config_reference() -> None:
     """Print every setting with its default and its meaning, as a Markdown table."""
     from serving.settings import reference
@@ -354,7 +344,7 @@ def weights_pull(context: typer.Context, deployment: Named = None) -> None:
     from serving.commands import weights as command
 
     with _weights_errors():
-        command.pull(load(_config_of(context)), deployment)
+        command.pull(load(path_of(context)), deployment)
 
 
 @weights_cli.command("verify")
@@ -363,21 +353,16 @@ def weights_verify(context: typer.Context, deployment: Named = None) -> None:
     from serving.commands import weights as command
 
     with _weights_errors():
-        command.verify(load(_config_of(context)), deployment)
+        command.verify(load(path_of(context)), deployment)
 
 
-@weights_cli.command("digest")
+@weights_cli.command("digest", reads_configuration=False)
 def weights_digest(directory: Annotated[Path, typer.Argument(help="A directory of weights.")]) -> None:
     """Print a directory's digest, to be pinned as model.digest."""
     from serving.commands import weights as command
 
     with _weights_errors():
         command.digest(directory)
-
-
-def _config_of(context: typer.Context) -> Path:
-    """Of `clinserve --config FILE weights ...`."""
-    return Path(context.find_root().params["config"])
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from serving.cli import cli
+from serving.commands.configuration import ConfigurationFile
 from serving.settings import reference
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +35,7 @@ def commands() -> list[str]:
 def parsed(words: list[str]) -> None:
     """As the command line parses them, without doing it. Raises LookupError, TyperException."""
     command = typer.main.get_command(cli)
-    context = typer.Context(command, info_name="clinserve")
+    context = typer.Context(command, info_name="clinserve", obj=ConfigurationFile(None, pytest.fail))
     while isinstance(command, TyperGroup) and not (command.invoke_without_command and words[0].startswith("-")):
         found = command.get_command(context, words[0])
         if found is None:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from serving.commands.audit_file import ExportedLog, Log, StoredLog, anchors_in, export
+from serving.commands.configuration import Verbs
 from serving.commands.files import write_lines
 from serving.commands.office import Office
 from serving.commands.pages import everything
@@ -29,7 +30,7 @@ from serving.tenants.audit_verify import Report, verify
 from serving.tenants.keys import utcnow
 from serving.tenants.trail import Trail
 
-audit_app = typer.Typer(
+audit_app = Verbs(
     help="Read, verify, export and prune the audit log, and find what a text came from.", no_args_is_help=True
 )
 

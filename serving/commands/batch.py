@@ -16,6 +16,7 @@ import typer
 
 from serving.commands.batch_files import BadFile, check, download, upload
 from serving.commands.batch_wait import ended, wait_for
+from serving.commands.configuration import Verbs
 from serving.commands.printing import Json, print_json, print_table
 from serving.commands.remote import DEFAULT_URL, CannotAsk, Key, Url, asking
 from serving.commands.times import shown
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from openai import OpenAI
     from openai.types import Batch
 
-batch_app = typer.Typer(help="Run large jobs: submit, watch and fetch batches.", no_args_is_help=True)
+batch_app = Verbs(help="Run large jobs: submit, watch and fetch batches.", no_args_is_help=True)
 
 LINES_FAILED, BATCH_FAILED, INTERRUPTED = 3, 4, 130
 Id = Annotated[str, typer.Argument(help="The batch's id.")]
 
 
-@batch_app.command(epilog="Example: clinserve batch submit notes.jsonl --wait")
+@batch_app.command(epilog="Example: clinserve batch submit notes.jsonl --wait", reads_configuration=False)
 def submit(
     file: Annotated[Path, typer.Argument(help="JSON Lines, a request a line.")],
     endpoint: Annotated[str | None, typer.Option(help="Default: the first line's url.")] = None,
@@ -65,14 +66,14 @@ def submit(
             typer.echo(f"Wait for it: clinserve batch wait {batch.id}", err=True)
 
 
-@batch_app.command()
+@batch_app.command(reads_configuration=False)
 def status(id: Id, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Show a batch: its state, counts, files, and why it failed."""
     with _client(url, key) as client:
         _show(client.batches.retrieve(id), as_json=as_json)
 
 
-@batch_app.command("list")
+@batch_app.command("list", reads_configuration=False)
 def list_batches(
     limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1, max=1000)] = 20,
     url: Url = DEFAULT_URL,
@@ -89,14 +90,17 @@ def list_batches(
         print_table(columns, [_row(batch) for batch in batches], whole=("id",), right=columns[3:])
 
 
-@batch_app.command()
+@batch_app.command(reads_configuration=False)
 def wait(id: Id, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Wait until a batch has ended. Ctrl-C ends the waiting, not the batch."""
     with _client(url, key) as client:
         _wait(client, id, as_json=as_json)
 
 
-@batch_app.command(epilog="Example: clinserve batch fetch batch_0a1b --output answers.jsonl --errors errors.jsonl")
+@batch_app.command(
+    epilog="Example: clinserve batch fetch batch_0a1b --output answers.jsonl --errors errors.jsonl",
+    reads_configuration=False,
+)
 def fetch(
     id: Id,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Default: ID_output.jsonl; - to print.")] = None,
@@ -118,7 +122,7 @@ def fetch(
     raise typer.Exit(status_of(batch))
 
 
-@batch_app.command()
+@batch_app.command(reads_configuration=False)
 def cancel(id: Id, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Stop a batch. Lines that have ended keep their results."""
     with _client(url, key) as client:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from serving.commands.configuration import Verbs
 from serving.commands.pages import everything
 from serving.commands.printing import Json, print_json, print_table
 from serving.commands.session import opened
@@ -16,7 +17,7 @@ from serving.errors import InvalidRequest
 from serving.tenants.callers import ROLES, SYSTEM_TENANT, Network, Role
 from serving.tenants.keys import ApiKey, Secret, utcnow
 
-keys_app = typer.Typer(help="Create, list, rotate and revoke API keys.", no_args_is_help=True)
+keys_app = Verbs(help="Create, list, rotate and revoke API keys.", no_args_is_help=True)
 
 DEFAULT_TENANT = "default"
 SHOWN_ONCE = "This is the only time that the key is shown: we do not keep it. Put it where the caller reads it from."

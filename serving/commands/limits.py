@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from serving.commands.configuration import Verbs
 from serving.commands.office import Office
 from serving.commands.pages import everything
 from serving.commands.printing import Json, print_json, print_table
@@ -16,7 +17,7 @@ from serving.tenants.administration import IDENTITY
 from serving.tenants.key_text import public_name
 from serving.tenants.limits import Limits, Scope, Subject
 
-limits_app = typer.Typer(
+limits_app = Verbs(
     help="Set, list and clear limits. What is not set falls back to quotas.defaults of the configuration.",
     no_args_is_help=True,
 )

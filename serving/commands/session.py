@@ -1,15 +1,16 @@
 """One administrative command: the office is open while it runs, and what goes wrong is one line.
 
-The root's callback sets `ctx.obj` to a callable that opens the office, so that `--help` opens no database.
+The root's callback sets `ctx.obj` to what opens the office, so that `--help` opens no database.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
 
+from serving.commands.configuration import ConfigurationFile
 from serving.commands.office import Office
 from serving.errors import ServingError
 from serving.tenants.key_store import DuplicateKey, UnknownKey
@@ -20,8 +21,8 @@ from serving.tenants.stores import StoreTooNew, StoreUnavailable
 @contextmanager
 def opened(ctx: typer.Context) -> Iterator[Office]:
     """The office, for one command."""
-    open_office: Callable[[], Office] = ctx.obj
-    with one_line_errors(), open_office() as office:
+    file: ConfigurationFile = ctx.obj
+    with one_line_errors(), file.open_office() as office:
         yield office
 
 

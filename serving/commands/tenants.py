@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from serving.commands.configuration import Verbs
 from serving.commands.limits import row_of, spoken
 from serving.commands.pages import everything
 from serving.commands.printing import Json, print_json, print_table
@@ -16,7 +17,7 @@ from serving.commands.times import duration, shown
 from serving.tenants.limits import Subject
 from serving.tenants.registry import Tenant
 
-tenants_app = typer.Typer(help="Create, list and disable tenants.", no_args_is_help=True)
+tenants_app = Verbs(help="Create, list and disable tenants.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(help="As 'clinserve tenants list' shows it.", show_default=False)]
 

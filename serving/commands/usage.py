@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
+from serving.commands.configuration import Verbs
 from serving.commands.files import write_lines
 from serving.commands.pages import everything
 from serving.commands.plot import drawn
@@ -20,7 +21,7 @@ from serving.tenants.keys import utcnow
 from serving.tenants.ledger import Group, UsageQuery, UsageRecord, UsageRow, usage_csv
 from serving.tenants.trail import Trail
 
-usage_app = typer.Typer(help="Show what was used; by day and deployment, and of the last 30 days, unless told.")
+usage_app = Verbs(help="Show what was used; by day and deployment, and of the last 30 days, unless told.")
 
 Row = TypeVar("Row", UsageRow, UsageRecord)
 
@@ -29,7 +30,7 @@ SUM_COLUMNS = ("requests", "prompt", "cached", "completion", "total", "cost")
 RECORD_COLUMNS = ("began", "request", "tenant", "key", "deployment", "outcome", *SUM_COLUMNS[1:])
 
 
-@usage_app.callback(
+@usage_app.group(
     invoke_without_command=True,
     epilog="Example: clinserve usage --by tenant,key --from 2026-11-01 --to 2026-12-01 --csv november.csv",
 )
