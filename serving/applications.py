@@ -23,7 +23,7 @@ from serving.engines.endpoints import Endpoints
 from serving.engines.waiting import StartTimes
 from serving.fleets import number_of, profile_of
 from serving.gateway.app import create_app
-from serving.governance import load_secrets
+from serving.governance import secret_source
 from serving.routing.router import Router
 from serving.settings import Settings
 from serving.tracing import vllm_args, vllm_env
@@ -173,7 +173,8 @@ def _kept_up(settings: Settings, deployment: config.Deployment) -> dict[str, Any
 
 
 def _engine_secret(settings: Settings) -> str:
-    return load_secrets(settings).engine
+    """It alone: an engine's machine is given no other."""
+    return secret_source(settings).required("engine")
 
 
 def _placement(deployment: config.Deployment, env: dict[str, str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ settings ─┬─ secrets (environment, files, Key Vault)
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from sqlalchemy import Engine
 
 from serving import settings as config
 from serving.commands.office import Office
-from serving.secrets import NoVault, Secrets, Vault
+from serving.secrets import AdministrationSecrets, NoVault, Secrets, SecretSource, Vault
 from serving.settings import Settings
 from serving.telemetry.metrics import Metrics
 from serving.tenants.administration import Administration
@@ -67,18 +68,23 @@ class Governance:
     database: Engine
 
 
-def load_secrets(settings: Settings) -> Secrets:
-    """Raises SecretsError."""
+def secret_source(settings: Settings) -> SecretSource:
     vault: Vault = NoVault()
     if settings.secrets.key_vault:
         vault = KeyVault(settings.secrets.key_vault, prefix=settings.secrets.prefix)
-    return Secrets.load(settings.server.state_dir, vault=vault)
+    return SecretSource(settings.server.state_dir, os.environ, vault)
 
 
-def open_migrated(settings: Settings, secrets: Secrets) -> Engine:
+def load_secrets(settings: Settings) -> Secrets:
+    """All, for a gateway. Raises SecretsError."""
+    source = secret_source(settings)
+    return Secrets.load(source.state_dir, source.environ, source.vault)
+
+
+def open_migrated(settings: Settings, password: str) -> Engine:
     """The database, brought up to date if it is older than this code. Raises SettingsError, StoreUnavailable."""
     try:
-        database = open_database(settings.database_url, secrets.database_password)
+        database = open_database(settings.database_url, password)
     except ValueError as error:
         raise config.SettingsError(f"database.url: {error}") from None
     migrate(database)
@@ -87,15 +93,15 @@ def open_migrated(settings: Settings, secrets: Secrets) -> Engine:
 
 def build_keyring(settings: Settings) -> Keyring:
     """Keys in the database, for those who need nothing else."""
-    secrets = load_secrets(settings)
-    return Keyring(SqlKeys(open_migrated(settings, secrets)), secrets.pepper)
+    secrets = AdministrationSecrets.load(secret_source(settings))
+    return Keyring(SqlKeys(open_migrated(settings, secrets.database_password)), secrets.pepper)
 
 
 def build_governance(
     settings: Settings, secrets: Secrets, metrics: Metrics, *, on_checkpoint: OnCheckpoint
 ) -> Governance:
     """on_checkpoint: told now and then how far this process's audit chain has come."""
-    database = open_migrated(settings, secrets)
+    database = open_migrated(settings, secrets.database_password)
     keys = SqlKeys(database)
     keyring = Keyring(
         keys,
@@ -232,8 +238,8 @@ def build_tokens(settings: Settings, metrics: Metrics) -> Tokens | NoTokens:
 
 def open_office(settings: Settings) -> Office:
     """What administrative commands work with: the database, as the system's administrator. Close it."""
-    secrets = load_secrets(settings)
-    database = open_migrated(settings, secrets)
+    secrets = AdministrationSecrets.load(secret_source(settings))
+    database = open_migrated(settings, secrets.database_password)
     audit_store, usage = SqlAudit(database), SqlUsage(database)
     audit = AuditLog(
         audit_store,

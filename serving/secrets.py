@@ -76,30 +76,67 @@ class Secrets:
 
     @classmethod
     def load(cls, state_dir: Path, environ: Mapping[str, str] = os.environ, vault: Vault = NoVault()) -> Secrets:  # noqa: B008  # it holds nothing
-        """Each from its variable, else from the file that VARIABLE_FILE names, else from the vault.
-
-        Without a vault, a required one is made once in `state_dir/secrets`. With one it must be there: two replicas
-        would make two. Raises SecretsError.
-        """
-        given = {name: _given(variable, environ, vault) for name, variable in (REQUIRED | OPTIONAL).items()}
-        required = {
-            name: given[name] or _made(variable, state_dir / "secrets" / name, vault)
-            for name, variable in REQUIRED.items()
-        }
+        """All of them, for a gateway. Raises SecretsError."""
+        source = SecretSource(state_dir, environ, vault)
         return cls(
-            pepper=required["pepper"].encode(),
-            engine=required["engine"],
-            cache_salt=required["cache_salt"].encode(),
-            content=required["content"].encode(),
-            audit=required["audit"].encode(),
-            signing=_seed(required["signing"]),
-            database_password=given["database_password"],
-            redis_password=given["redis_password"],
+            pepper=source.required("pepper").encode(),
+            engine=source.required("engine"),
+            cache_salt=source.required("cache_salt").encode(),
+            content=source.required("content").encode(),
+            audit=source.required("audit").encode(),
+            signing=_seed(source.required("signing")),
+            database_password=source.optional("database_password"),
+            redis_password=source.optional("redis_password"),
         )
 
     def salt_of(self, tenant: str) -> str:
         """The tenant's KV-cache namespace: 64 hex digits that say nothing about the tenant's name."""
         return hmac.new(self.cache_salt, tenant.encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class AdministrationSecrets:
+    """What administration needs, as in the chart's prepare job: it opens no engine and no content."""
+
+    pepper: bytes = field(repr=False)
+    audit: bytes = field(repr=False)
+    signing: bytes = field(repr=False)
+    database_password: str = field(default="", repr=False)
+
+    @classmethod
+    def load(cls, source: SecretSource) -> AdministrationSecrets:
+        """Raises SecretsError."""
+        return cls(
+            pepper=source.required("pepper").encode(),
+            audit=source.required("audit").encode(),
+            signing=_seed(source.required("signing")),
+            database_password=source.optional("database_password"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where this process's secrets come from. Each is looked for only when it is asked for, so that a process whose
+    machine was given one alone, such as an engine, neither misses the others nor makes any.
+    """
+
+    state_dir: Path
+    environ: Mapping[str, str] = field(repr=False)
+    vault: Vault
+
+    def required(self, name: str) -> str:
+        """From its variable, else from the file that VARIABLE_FILE names, else from the vault.
+
+        Without a vault it is made once in `state_dir/secrets`. With one it must be there: two replicas would make two.
+        Raises SecretsError.
+        """
+        variable = REQUIRED[name]
+        given = _given(variable, self.environ, self.vault)
+        return given or _made(variable, self.state_dir / "secrets" / name, self.vault)
+
+    def optional(self, name: str) -> str:
+        """Likewise; empty where there is none."""
+        return _given(OPTIONAL[name], self.environ, self.vault)
 
 
 def vault_name(variable: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.secrets import NoVault, Secrets, SecretsError
+from serving.secrets import AdministrationSecrets, NoVault, Secrets, SecretsError, SecretSource
 
 REQUIRED = {"pepper", "engine", "cache_salt", "content", "audit", "signing"}
 ENVIRON = {
@@ -126,6 +126,20 @@ def test_files_that_are_there_need_no_right_to_write(tmp_path: Path) -> None:
 def test_a_state_directory_that_cannot_be_written_is_named_with_the_remedy() -> None:
     with pytest.raises(SecretsError, match=r"/sys/clinserve/secrets/pepper cannot be made: .* set CLINSERVE_PEPPER or"):
         Secrets.load(Path("/sys/clinserve"), {})
+
+
+def test_an_engine_that_was_given_its_own_secret_alone_misses_none_and_makes_none(tmp_path: Path) -> None:
+    source = SecretSource(tmp_path / "state", {"CLINSERVE_ENGINE_SECRET": "e"}, NoVault())
+    assert source.required("engine") == "e"
+    assert not (tmp_path / "state").exists()
+
+
+def test_administration_asks_for_what_it_works_with_and_for_nothing_else(tmp_path: Path) -> None:
+    names = ("PEPPER", "AUDIT_SECRET", "AUDIT_SIGNING_KEY")
+    given = {f"CLINSERVE_{name}": ENVIRON[f"CLINSERVE_{name}"] for name in names}
+    made = AdministrationSecrets.load(SecretSource(tmp_path / "state", given, NoVault()))
+    assert made == AdministrationSecrets(b"p", b"a", b"\xab" * 32)
+    assert not (tmp_path / "state").exists() and "ab" * 32 not in repr(made)
 
 
 def test_an_empty_variable_is_none(tmp_path: Path) -> None:

@@ -99,12 +99,25 @@ def prepare(settings: Settings, progress: Progress) -> None:
             named |= {issuer.tenant} if issuer.tenant else set(issuer.tenants.values())
         for tenant in sorted(named):
             office.administration.ensure_tenant(tenant)
-        if given := os.environ.get(ADMIN_KEY):
-            office.administration.adopt_admin(Secret(given.strip()))
+        if given := _given_admin_key():
+            office.administration.adopt_admin(given)
         elif settings.keys.admin_key_file and (secret := office.administration.bootstrap()):
             file = settings.server.state_dir / settings.keys.admin_key_file
             _keep(secret, file)
             progress.console.print(f"  The first administrator's key is in {file}", highlight=False)
+
+
+def _given_admin_key() -> Secret | None:
+    """From its variable, or the file that VARIABLE_FILE names. Raises CannotStart."""
+    if given := os.environ.get(ADMIN_KEY):
+        return Secret(given.strip())
+    if (file := os.environ.get(f"{ADMIN_KEY}_FILE")) and (path := Path(file)).exists():
+        try:
+            return Secret(text) if (text := path.read_text(encoding="utf-8").strip()) else None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise CannotStart(f"{ADMIN_KEY}_FILE: {path}: {reason}") from None
+    return None
 
 
 def _keep(secret: Secret, file: Path) -> None:

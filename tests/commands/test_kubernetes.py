@@ -37,6 +37,28 @@ def test_prepare_makes_tenants_takes_over_the_administrators_key_and_may_be_repe
     assert not (tmp_path / "state" / "admin.key").exists()
 
 
+def test_prepare_needs_no_more_secrets_than_its_pod_has_and_takes_the_administrators_key_from_a_file(
+    tmp_path: Path,
+) -> None:
+    made = yaml.safe_load(secrets.manifest("x"))["stringData"]
+    names = ("pepper", "audit-secret", "audit-signing-key", "admin-key")
+    environment = {f"CLINSERVE_{name.upper().replace('-', '_')}_FILE": str(tmp_path / name) for name in names}
+    for name in names:
+        (tmp_path / name).write_text(made[name])
+    config, state = tmp_path / "config.yaml", tmp_path / "state"
+    config.write_text(
+        yaml.safe_dump({
+            "server": {"state_dir": str(state)},
+            "keys": {"admin_key_file": None},
+            "deployments": [{"name": "e", "engine": {"kind": "echo"}}],
+        })
+    )  # fmt: skip
+    assert CliRunner().invoke(cli, ["prepare", "--config", str(config)], env=environment).exit_code == 0
+    listed = CliRunner().invoke(cli, ["--config", str(config), "keys", "list", "--json"], env=environment).stdout
+    assert made["admin-key"][:12] in listed
+    assert not (state / "secrets").exists(), "nothing was made in place of what is for others"
+
+
 def test_prepare_says_in_one_line_what_it_lacks(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
