@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -22,24 +22,15 @@ from rich.markup import escape
 from serving import settings as config
 from serving.app import load_settings
 from serving.backends import build_guard
+from serving.commands.doctor_disks import about_disks
+from serving.commands.finding import Finding, State
 from serving.commands.serve import CannotStart, check_machine, memory_needed
 from serving.deployments import weights
 from serving.settings import Settings, SettingsError
 from serving.weights.files import check_kinds, files_of
 from serving.weights.source import BlobSource, FolderSource, HubSource, WeightsError
 
-State = Literal["ok", "warning", "missing"]
 _PINNED = {"ray": "2.60.0", "vllm": "0.29.0"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. remedy: what to do when it is not ok."""
-
-    what: str
-    state: State
-    detail: str
-    remedy: str = ""
 
 
 def doctor(path: Path, *, as_json: bool) -> int:
@@ -140,6 +131,7 @@ def about_configuration(settings: Settings) -> Iterator[Finding]:
         yield Finding("can start", "ok", f"{settings.server.host}:{settings.server.port} is free and memory suffices")
     except CannotStart as error:
         yield Finding("can start", "missing", str(error))
+    yield from about_disks(settings)
     for guard in settings.guards:
         yield _about_guard(guard)
     for deployment in settings.deployments:

@@ -79,6 +79,7 @@ class Metrics(Protocol):
         ...
 
     def backlog(self, book: Book, records: int) -> None: ...
+    def bad_files(self, book: Book, files: int) -> None: ...
     def lagged(self, seconds: float) -> None:
         """The event loop came so late to something that was due."""
         ...
@@ -102,6 +103,7 @@ class NoMetrics:
     def holds(self, deployment: str, requests: int) -> None: ...
     def held(self, deployment: str, ending: str, seconds: float) -> None: ...
     def backlog(self, book: Book, records: int) -> None: ...
+    def bad_files(self, book: Book, files: int) -> None: ...
     def lagged(self, seconds: float) -> None: ...
     def scaled(
         self, deployment: str, *, replicas: Mapping[str, int], missed: bool, changes: Mapping[str, int]
@@ -227,6 +229,13 @@ class PrometheusMetrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
+        self._bad_files = Gauge(
+            "clinserve_bad_files",
+            "Damaged files of records that were set aside in state_dir/spool, for somebody to look at.",
+            ["book"],
+            multiprocess_mode="livemostrecent",
+            registry=self._registry,
+        )
         # Of each gateway of a node the same, so one of them is shown; they are no counters, for these would add up.
         latest = functools.partial(Gauge, multiprocess_mode="livemostrecent", registry=self._registry)
         self._scaling_replicas = latest(
@@ -271,6 +280,9 @@ class PrometheusMetrics:
 
     def backlog(self, book: Book, records: int) -> None:
         self._backlog.labels(book).set(records)
+
+    def bad_files(self, book: Book, files: int) -> None:
+        self._bad_files.labels(book).set(files)
 
     def lagged(self, seconds: float) -> None:
         self._lag.observe(seconds)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving import __version__
-from serving.tenants.audit import AuditEvent, AuditUnavailable, Chain, Head, Kind, Record, Signer, new_chain
+from serving.tenants.audit import AuditEvent, AuditUnavailable, Chain, Head, Kind, Record, Signer, hash_of, new_chain
 from serving.tenants.audit_store import AuditStore
+from serving.tenants.spool import storable
 from serving.tenants.stores import StoreUnavailable
 from serving.tenants.writer import BatchWriter
 
@@ -85,6 +86,11 @@ class AuditLog:
     @property
     def backlog(self) -> int:
         return self._writer.backlog
+
+    @property
+    def bad_files(self) -> int:
+        """Damaged files in the spool. Looks at the disk."""
+        return self._writer.bad_files
 
     def check(self) -> None:
         """Raise AuditUnavailable when nothing may be done, because it could not be audited."""
@@ -172,14 +178,14 @@ class AuditLog:
             one = list(group)
             head = Head(one[-1].chain, one[-1].seq, one[-1].hash)
             self._store.append(one, self._signer.sign(head, one[-1].at))
-            if head.chain == self._chain.id:
+            if head.chain == self._chain.id and head.seq > self._written.seq:
                 self._written = head
 
 
 class NoAudit:
     """An audit log that is off."""
 
-    backlog = 0
+    backlog = bad_files = 0
 
     def check(self) -> None: ...
     def record(self, event: AuditEvent) -> None: ...
@@ -194,9 +200,16 @@ class NoAudit:
     async def close(self) -> None: ...
 
 
+_record_of = storable(Record)
+
+
 def _encoded(record: Record) -> dict[str, Any]:
     return asdict(record) | {"at": record.at.isoformat()}
 
 
 def _decoded(value: Any) -> Record:
-    return Record(**value | {"at": datetime.fromisoformat(value["at"])})
+    """Raises ValueError, TypeError or LookupError for what is none."""
+    record = _record_of(value | {"at": datetime.fromisoformat(value["at"])})
+    if hash_of(record.body) != record.hash:
+        raise ValueError("the record was changed")
+    return record

@@ -17,6 +17,7 @@ from serving.errors import InvalidRequest
 from serving.tenants.limits import Subject
 from serving.tenants.paging import Page, PageRequest, bad_cursor
 from serving.tenants.quotas import Usage
+from serving.tenants.spool import storable
 from serving.tenants.writer import BatchWriter
 
 Group = Literal["tenant", "key", "deployment", "day"]
@@ -127,6 +128,11 @@ class Ledger(Protocol):
     @property
     def backlog(self) -> int: ...
 
+    @property
+    def bad_files(self) -> int:
+        """Damaged files in the spool. Looks at the disk."""
+        ...
+
     def record(self, record: UsageRecord) -> None:
         """Hand over to be written. A plain call that waits for nothing."""
         ...
@@ -138,7 +144,7 @@ class Ledger(Protocol):
 class NoLedger:
     """A ledger that is off."""
 
-    backlog = 0
+    backlog = bad_files = 0
 
     def record(self, record: UsageRecord) -> None: ...
     async def start(self) -> None: ...
@@ -154,6 +160,10 @@ class StoredLedger:
     @property
     def backlog(self) -> int:
         return self._writer.backlog
+
+    @property
+    def bad_files(self) -> int:
+        return self._writer.bad_files
 
     def record(self, record: UsageRecord) -> None:
         self._writer.put(record)
@@ -189,13 +199,17 @@ def belongs(record: UsageRecord, subject: Subject) -> bool:
     return owner == subject.id
 
 
+_record_of = storable(UsageRecord)
+
+
 def encoded(record: UsageRecord) -> dict[str, Any]:
     """For a spool file."""
     return asdict(record) | {"started_at": record.started_at.isoformat()}
 
 
 def decoded(value: Any) -> UsageRecord:
-    return UsageRecord(**value | {"started_at": datetime.fromisoformat(value["started_at"])})
+    """Raises ValueError, TypeError or LookupError for what is none."""
+    return _record_of(value | {"started_at": datetime.fromisoformat(value["started_at"])})
 
 
 def _tokens(record: UsageRecord) -> int:

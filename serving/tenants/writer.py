@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import secrets
+import logging
 import threading
 import time
 from collections import deque
@@ -13,9 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from serving.errors import ServingError
+from serving.tenants.spool import Spool, SpoolFile, bad_files
+
 T = TypeVar("T")
 _BATCH = 500
 _FASTEST, _SLOWEST = 0.1, 2.0  # seconds between attempts
+_LOOK_SECONDS = 30.0  # between looks into the spool
+_log = logging.getLogger(__name__)
 
 
 class BatchWriter(Generic[T]):
@@ -23,7 +25,8 @@ class BatchWriter(Generic[T]):
 
     write       Called in a thread of the writer's own; idempotent, since a batch whose outcome is unknown comes again.
     size        Records that wait in memory at most. What does not fit, and what cannot be delivered at the end, goes to
-                the folder `spool`, and from there to the store with the next start. on_lost: the disk failed as well.
+                the folder `spool`, and from there to the store, at the next start or when it takes records again.
+                on_lost: the disk failed as well.
     before      Called in the thread each time that it looks for records; what it raises makes that time a failure.
     """
 
@@ -41,7 +44,8 @@ class BatchWriter(Generic[T]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._write = write
-        self._encode, self._decode, self._spool = encode, decode, spool
+        self._spool = Spool[T](spool, encode, decode)
+        self._folder = spool
         self._flush_seconds = flush
         self._size = size
         self._on_lost = on_lost
@@ -53,7 +57,8 @@ class BatchWriter(Generic[T]):
         self._idle = threading.Condition()
         self._closing = self._closed = False
         self._thread: threading.Thread | None = None
-        self._taken: list[Path] = []
+        self._taken: deque[SpoolFile[T]] = deque()
+        self._looked = clock()
         self.failing_since: float | None = None
         """By the clock; None while the store takes what it is given."""
         self.busy_since: float | None = None
@@ -61,11 +66,17 @@ class BatchWriter(Generic[T]):
 
     @property
     def backlog(self) -> int:
-        return len(self._waiting) + len(self._batch)
+        return len(self._waiting) + len(self._batch) + sum(len(file.records) for file in list(self._taken))
+
+    @property
+    def bad_files(self) -> int:
+        """Damaged files in the spool, which somebody should look at. Looks at the disk."""
+        return len(bad_files(self._folder))
 
     def pending(self) -> list[T]:
         """What has been put and is not written yet."""
-        return [*self._batch, *self._waiting]
+        kept = [record for file in list(self._taken) for record in file.records]
+        return [*kept, *self._batch, *self._waiting]
 
     def put(self, item: T) -> None:
         """A plain call that waits for nothing; from any thread, also in the clean-up of a cancelled task."""
@@ -92,12 +103,12 @@ class BatchWriter(Generic[T]):
         if self._thread is not None:
             self._thread.join(timeout)
         self._closed = True
-        left = self.pending()  # a write that hangs may yet succeed: then these come twice, which the store knows
+        # A write that hangs may yet succeed: then these come twice, which the store knows. Files stay where they are.
+        left = [*self._batch, *self._waiting]
         self._waiting.clear()
         self._batch = []
         if left:
             self._keep(left)
-        self._forget_taken()
 
     def _run(self) -> None:
         failures = 0
@@ -107,7 +118,8 @@ class BatchWriter(Generic[T]):
                 self._wake.clear()
             if self._round():
                 failures, self.failing_since = 0, None
-                self._forget_taken()
+                if self._clock() - self._looked > _LOOK_SECONDS:
+                    self._take_back()
             else:
                 failures += 1
             with self._idle:
@@ -117,7 +129,11 @@ class BatchWriter(Generic[T]):
         """Write all that waits; False at the first failure."""
         if not self._try(self._before):
             return False
-        while self.backlog:
+        while self._taken:
+            if not self._deliver(self._taken[0]):
+                return False
+            self._taken.popleft()
+        while self._waiting or self._batch:
             if not self._batch:
                 self._batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             if not self._try(lambda: self._write(self._batch)):
@@ -126,42 +142,57 @@ class BatchWriter(Generic[T]):
         return True
 
     def _try(self, step: Callable[[], None]) -> bool:
+        return self._tried(step) is None
+
+    def _tried(self, step: Callable[[], None]) -> Exception | None:
+        """What it raised."""
         begun = self._clock()
         hanging, self.busy_since = self.busy_since, begun
         try:
             step()
-        except Exception:  # whatever it is, what waits goes on waiting, and `failing_since` shows it
+        except Exception as error:  # whatever it is, what waits goes on waiting, and `failing_since` shows it
             if self.failing_since is None:
                 self.failing_since = begun
-            return False
+            return error
         finally:
             self.busy_since = hanging
+        return None
+
+    def _deliver(self, file: SpoolFile[T]) -> bool:
+        """False: the store is away. A file that it refuses for what it says is set aside, or all would wait for it."""
+
+        def write() -> None:
+            for start in range(0, len(file.records), _BATCH):
+                self._write(file.records[start : start + _BATCH])
+
+        problem = self._tried(write)
+        if problem is None:
+            self._spool.done(file)
+        elif isinstance(problem, ServingError | OSError):
+            return False
+        else:
+            _log.error("spool: %s is refused by the store: %s", file.path.name, type(problem).__name__)
+            self._spool.set_aside(file)
         return True
 
     def _take_back(self) -> None:
-        """Put what an earlier process could not deliver before all else. Of several that start at once all do so; the
-        store knows records that come twice.
+        """What could not be delivered before, here or by an earlier process; so much as may be in memory. Of several
+        processes all do so; the store knows records that come twice.
         """
-        kept: list[T] = []
-        for path in sorted(self._spool.glob("*.jsonl")):
-            with contextlib.suppress(FileNotFoundError):
-                kept += [self._decode(json.loads(line)) for line in path.read_text().splitlines()]
-                self._taken.append(path)
-        self._waiting.extendleft(reversed(kept))
-
-    def _forget_taken(self) -> None:
-        """What was in those files is written, or kept anew."""
-        for path in self._taken:
-            path.unlink(missing_ok=True)
-        self._taken.clear()
+        self._looked = self._clock()
+        room = self._size
+        for file in self._spool.files():
+            if not file.records:
+                self._spool.done(file)
+                continue
+            self._taken.append(file)
+            room -= len(file.records)
+            if room <= 0:
+                return
 
     def _keep(self, items: Sequence[T]) -> None:
         try:
-            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = self._spool / f"{time.time_ns():020d}-{secrets.token_hex(4)}.jsonl"
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.writelines(json.dumps(self._encode(item)) + "\n" for item in items)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
+            self._spool.keep(items)
+        except OSError as error:
+            _log.error("%d records are lost: the spool cannot be written: %s", len(items), error.strerror)
             self._on_lost(len(items))
