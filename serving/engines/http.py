@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -30,6 +30,9 @@ __all__ = ["Endpoints", "FixedEndpoint", "HttpEngine"]
 _READY_SECONDS = 3.0
 _RECKON_SECONDS = 4.0
 _UNRECKONED = 4096
+_LEAVE_SECONDS = 1.0
+_LEAVING = 256
+"""Connections at a time whose last bytes are waited for."""
 
 
 class HttpEngine:
@@ -84,22 +87,35 @@ class HttpEngine:
         """Where requests were sent whose answers have not been read to their end, the oldest first."""
         self._opening: set[asyncio.Timeout] = set()
         self._answering: set[aiohttp.ClientResponse] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._is_cut = False
 
     async def answer(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         opened = await self._open(request)
         self._answering.add(opened.response)
-        # close(), not release(): a connection that is dropped is what stops the work in the engine.
+        is_whole = False
         try:
             async with contextlib.aclosing(opened.rest):
                 yield opened.first
                 async for block in opened.rest:
                     yield block
             self._unfinished.pop(request.request_id, None)
+            is_whole = True
         finally:
             self._answering.discard(opened.response)
-            opened.response.close()
+            self._leave(opened.response, is_whole=is_whole)
             opened.place.left()
+
+    def _leave(self, response: aiohttp.ClientResponse, *, is_whole: bool) -> None:
+        """A whole answer's connection is used again once its last bytes are in; nobody waits for them. Any other is
+        dropped: that is what stops the work in the engine.
+        """
+        if is_whole and not response.content.at_eof() and len(self._leaving) < _LEAVING:
+            task = asyncio.create_task(_read_out(response))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        else:
+            response.close()
 
     def cut(self) -> None:
         """End what is under way, each with an error, and take nothing more: this process is to end. What was generated
@@ -221,7 +237,7 @@ class HttpEngine:
     def _blocks(self, response: aiohttp.ClientResponse, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         if not request.stream:
             return body(response, ours=self._ours)
-        cutter = sse.EventCutter() if self._ours else sse.ForeignEventCutter(request.body.get("n") or 1)
+        cutter = sse.EventCutter() if self._ours else sse.ForeignEventCutter(_choices_of(request.body))
         return events(response, cutter, idle_timeout=self._idle_timeout, ours=self._ours)
 
     def _remember(self, request_id: str, url: str) -> None:
@@ -265,6 +281,8 @@ class HttpEngine:
     async def close(self) -> None:
         self._credential.close()
         await self._room.close()
+        for task in tuple(self._leaving):
+            task.cancel()
         if self._session is not None:
             await self._session.close()
 
@@ -279,6 +297,25 @@ class HttpEngine:
                 trust_env=False,
             )
         return self._session
+
+
+def _choices_of(body: Mapping[str, Any]) -> int:
+    """How many choices the answer has: `n` for each prompt."""
+    prompt = body.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    return prompts * (body.get("n") or 1)
+
+
+async def _read_out(response: aiohttp.ClientResponse) -> None:
+    """Past `[DONE]` there is the end of the transfer, or an endpoint that holds the connection: then it is dropped."""
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            while await response.content.readany():
+                pass
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass
+    finally:
+        response.close()
 
 
 class _Opened(NamedTuple):

@@ -35,11 +35,12 @@ async def events(
     idle_timeout: float,
     ours: bool,
 ) -> AsyncGenerator[bytes, None]:
-    """Whole events as they come. The stream must end with [DONE]; anything else is a failure, not an end.
+    """Whole events as they come. The stream ends with [DONE], whatever its connection does then; anything else is a
+    failure, not an end.
 
     On the path of every token. Until the first event there is no timeout here; then it is seconds between events.
     """
-    read, started, done, quiet_since = response.content.readany, False, False, 0.0
+    read, started, quiet_since = response.content.readany, False, 0.0
     try:
         while True:
             data = await read()
@@ -61,14 +62,17 @@ async def events(
             if not started:
                 started = True
                 _watch(response, idle_timeout)
-            done, quiet_since = block.endswith(sse.DONE), 0.0
+            quiet_since = 0.0
             yield block
+            if block.endswith(sse.DONE):
+                return
+            if cutter.broken:
+                break
     except TimeoutError as error:
         raise (EngineFailed() if started else EngineTimeout(retry_after=RETRY_AFTER)) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise (EngineFailed() if started else _nothing_came(response)) from error
-    if not done:
-        raise EngineFailed() if started else _nothing_came(response)
+    raise EngineFailed() if started else _nothing_came(response)
 
 
 async def body(response: aiohttp.ClientResponse, *, ours: bool) -> AsyncGenerator[bytes, None]:

@@ -52,7 +52,7 @@ async def settled(blocks: Blocks, settlement: Settlement, *, hide_usage: bool) -
             meter.usage = Usage()
         raise
     except (GeneratorExit, asyncio.CancelledError):
-        record.outcome = "client_left"
+        record.outcome = "ok" if meter.is_whole else "client_left"
         raise
     finally:
         settlement.end(meter.usage, seen=meter.seen)
@@ -61,7 +61,8 @@ async def settled(blocks: Blocks, settlement: Settlement, *, hide_usage: bool) -
 class _Meter:
     """Reads times and tokens off an answer as it passes. On the path of every token: two searches in 250 bytes.
 
-    usage: what the engine said; None until it does. seen: events so far, one a token.
+    usage: what the engine said; None until it does. seen: events so far, one a token. is_whole: a stream's `[DONE]` has
+    passed, after which clients hang up.
     """
 
     def __init__(self, record: RequestRecord, digests: Digests, *, hide_usage: bool) -> None:
@@ -70,6 +71,7 @@ class _Meter:
         self._hide_usage = hide_usage
         self._events = -1 if record.operation == "chat" else 0  # a chat's first event only names the role
         self.usage: Usage | None = None
+        self.is_whole = False
 
     @property
     def seen(self) -> int:
@@ -87,6 +89,7 @@ class _Meter:
             record.passed("open")
             record.first_token = record.stages["open"]
         self._events += block.count(sse.END)
+        self.is_whole = block.endswith(sse.DONE)
         self._digests.events(block)
         # Quotes inside the model's text are escaped, so this can only be the envelope's own key.
         return self._without_usage(block) if _has_usage(block) else block

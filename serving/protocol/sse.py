@@ -7,14 +7,25 @@ events of the Responses API, which have a name each (`named`).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 DONE = b"data: [DONE]\n\n"
 END = b"\n\n"
 LONGEST_EVENT = 16 * 2**20
-_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"').search
+FINISH_REASONS = frozenset({
+    "stop", "length", "tool_calls", "content_filter", "function_call",  # OpenAI's
+    "eos_token", "stop_sequence",  # TGI's
+    "model_length",  # Mistral's
+})  # fmt: skip
+"""With these a choice says that it has ended. An empty one, or one that nobody knows, says nothing."""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError("a number is none")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse)
 
 
 class EventCutter:
@@ -25,6 +36,7 @@ class EventCutter:
     """
 
     __slots__ = ("_rest",)
+    broken: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._rest = b""
@@ -51,79 +63,125 @@ class EventCutter:
 class ForeignEventCutter:
     """The same for endpoints that are not ours: their events come out as we write them.
 
-    CRLF becomes LF; comments (keep-alives) and fields other than `data` go; `data:{` gets its space; several data lines
-    become one. An event that holds an error, wherever in it, comes out as that error alone. After `[DONE]`, also when
-    spaces follow it, nothing comes. A stream without it gets one at its end if `answers` choices had finished by then:
-    else it was cut off. Costs about as much as the gateway's own look at an event; our replicas do not go through it.
+    Reads the whole grammar of https://html.spec.whatwg.org/multipage/server-sent-events.html (line ends, comments, a
+    byte order mark, fields without a space or a colon, several data lines). An event is passed on as its JSON object in
+    one `data` line; one that holds an error, or is named `error`, comes out as that error alone. `[DONE]` ends the
+    stream: after it nothing comes. A stream without it gets one at its end if all `answers` choices said by then that
+    they had finished (FINISH_REASONS): else it was cut off. Our replicas do not go through it.
+
+    One leniency: an event without its blank line counts at the end of the bytes, if it is whole; the grammar drops it.
     """
 
-    __slots__ = ("_done", "_rest", "_unfinished")
+    __slots__ = ("_after_cr", "_answers", "_begun", "_done", "_finished", "_rest", "broken")
 
     def __init__(self, answers: int = 1) -> None:
+        self.broken = False
         self._rest = b""
+        self._after_cr = False
+        self._begun = False
         self._done = False
-        self._unfinished = answers
+        self._answers = answers
+        self._finished: set[int] = set()
 
     def feed(self, data: bytes) -> bytes:
-        """As EventCutter's. Raises ValueError for an event above LONGEST_EVENT bytes."""
-        data = self._rest + data
-        # A CR at the end may be the first half of a line's end.
-        kept = data[-1:] if data.endswith(b"\r") else b""
-        if b"\r" in data:
-            data = data.removesuffix(kept).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        whole, _, rest = data.rpartition(END)
-        self._rest = rest + kept
+        """As EventCutter's. Raises ValueError for an event that is no JSON object, or above LONGEST_EVENT bytes; after
+        good events it gives these first, and is `broken`.
+        """
+        whole, _, self._rest = (self._rest + self._with_line_feeds(data)).rpartition(END)
         if len(self._rest) > LONGEST_EVENT:
             raise ValueError("an event is too long")
-        return b"".join([self._rewritten(event) for event in whole.split(END)]) if whole else b""
+        events: list[bytes] = []
+        for event in whole.split(END) if whole else ():
+            try:
+                events.append(self._rewritten(event))
+            except ValueError:
+                if not any(events):
+                    raise
+                self.broken = True
+                break
+        return b"".join(events)
 
     def end(self) -> bytes:
         """What is still to come when the bytes have ended well: an event without its blank line, a missing `[DONE]`."""
-        last, self._rest = self._rest.replace(b"\r", b"\n"), b""
+        last, self._rest = self._rest, b""
         last = self._rewritten(last) if _is_whole(last) else b""
-        if self._done or self._unfinished > 0:
+        if self._done or len(self._finished) < self._answers:
             return last
         self._done = True
         return last + DONE
 
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        """CRLF and CR as LF. A CR at the end counts at once; the LF that may follow it in the next read does not."""
+        if self._after_cr:
+            data = data.removeprefix(b"\n")
+        if not data:
+            return data
+        self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
     def _rewritten(self, event: bytes) -> bytes:
         if self._done:
             return b""
-        body = _data_of(event)
+        if not self._begun:
+            self._begun, event = True, event.removeprefix(b"\xef\xbb\xbf")
+        name, body = _fields_of(event)
         if not body:
             return b""
-        if body.startswith(b"[DONE]"):
+        if body == b"[DONE]":
             self._done = True
             return DONE
-        if b'"error"' in body and (error := _error_in(body)) is not None:
-            return encode({"error": error})
-        if _FINISHED(body):
-            self._unfinished -= 1
+        value = _object_in(body)
+        if name == b"error" or value.get("error"):
+            return encode({"error": _error_in(value)})
+        self._note_finished(value.get("choices"))
         return b"data: " + body + END
 
+    def _note_finished(self, choices: object) -> None:
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and _is_end(choice.get("finish_reason")):
+                index = choice.get("index", 0)
+                self._finished.add(index if isinstance(index, int) else 0)
 
-def _data_of(event: bytes) -> bytes:
-    return b" ".join([line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")])
+
+def _is_end(reason: object) -> bool:
+    return isinstance(reason, str) and reason in FINISH_REASONS
+
+
+def _fields_of(event: bytes) -> tuple[bytes, bytes]:
+    """An event's name and its data. Its lines become one: between the parts of a JSON text a space is as good."""
+    name, data = b"", []
+    for line in event.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    return name, b" ".join(data).strip()
 
 
 def _is_whole(event: bytes) -> bool:
     """Has an event without its blank line come to its end? Else it was cut off."""
-    data = _data_of(event)
+    body = _fields_of(event)[1]
     try:
-        return data.startswith(b"[DONE]") or isinstance(json.loads(data), dict)
+        return body == b"[DONE]" or bool(_object_in(body))
     except ValueError:
         return False
 
 
-def _error_in(body: bytes) -> dict[str, Any] | None:
-    """The error that an event is about; Azure's content filter has keys of this name further down."""
+def _object_in(body: bytes) -> dict[str, Any]:
+    """Raises ValueError for anything but a JSON object; NaN is JSON to Python, and to no client in a browser."""
     try:
-        value = json.loads(body)
-    except ValueError:
-        return None
-    error = value.get("error") if isinstance(value, dict) else None
-    if not error:
-        return None
+        value = _JSON.decode(body.decode())
+    except RecursionError:
+        raise ValueError("an event is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("an event is no JSON object")
+    return value
+
+
+def _error_in(event: dict[str, Any]) -> dict[str, Any]:
+    """The error that an event is about: below `error`, or the event itself."""
+    error = event.get("error") or event
     return error if isinstance(error, dict) else {}
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from typing import Any
 
+import httpx
+import httpx_sse
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +54,9 @@ FORMS = {
     "no [DONE]": WHOLE_STREAM.removesuffix(DONE),
     "no [DONE], no last blank line": WHOLE_STREAM.removesuffix(b"\n\n" + DONE),
     "more after [DONE]": WHOLE_STREAM + word("x") + DONE,
-    "empty data": b"data:\n\n" + WHOLE_STREAM,
+    "empty data": b"data:\n\ndata\n\n" + WHOLE_STREAM,
+    "byte order mark": b"\xef\xbb\xbf" + WHOLE_STREAM,
+    "mixed line ends": ROLE.replace(b"\n", b"\r") + word("é").replace(b"\n", b"\r\n") + STOP + DONE,
 }
 
 
@@ -76,6 +81,12 @@ def test_events_come_out_as_soon_as_they_are_whole() -> None:
     assert cutter.feed(b"1}\n\n") == b'data: {"a":1}\n\n'
 
 
+def test_a_line_that_ends_in_cr_ends_at_once() -> None:
+    cutter = sse.ForeignEventCutter()
+    assert cutter.feed(b"data: {}\r\r") == b"data: {}\n\n"
+    assert cutter.feed(b"\ndata: [DONE]\r\n\r") == DONE
+
+
 def test_data_in_several_lines_becomes_one() -> None:
     assert sse.ForeignEventCutter().feed(b'data: {"a":\ndata: 1}\n\n') == b'data: {"a": 1}\n\n'
 
@@ -91,7 +102,64 @@ async def test_a_stream_that_ends_before_all_its_choices_have_was_cut_off(n: int
     assert seen == text and isinstance(error, EngineFailed)
 
 
+ENDS = ["", "stopped", "STOP", None, 0, True, ["stop"], {"reason": "stop"}]
+
+
+@pytest.mark.parametrize("reason", ENDS, ids=repr)
+async def test_only_a_known_finish_reason_is_an_end(reason: Any) -> None:
+    half = ROLE + event(choices=[{"index": 0, "delta": {"content": "Stop the"}, "finish_reason": reason}]) * 2
+    assert await read(writing(half + DONE)) == (half + DONE, None)
+    seen, error = await read(writing(half))
+    assert seen == half and isinstance(error, EngineFailed)
+
+
+async def test_each_choice_must_end_and_not_one_of_them_twice() -> None:
+    text = ROLE + STOP + STOP
+    assert isinstance((await read(writing(text), n=2))[1], EngineFailed)
+    other = event(choices=[{"index": 1, "delta": {}, "finish_reason": "length"}])
+    assert await read(writing(text + other), n=2) == (text + other + DONE, None)
+
+
+async def test_the_stream_ends_at_done_though_the_endpoint_holds_the_connection() -> None:
+    held = writing(WHOLE_STREAM, *[b""] * 300, gap=0.1)
+    async with asyncio.timeout(5):
+        assert await read(held, idle_timeout=0.2) == (WHOLE_STREAM, None)
+
+
+@pytest.mark.parametrize("odd", [b"data: hello\n\n", b"data: [1]\n\n", b'data: {"a": NaN}\n\n', b"data: {\n\n"])
+async def test_an_event_that_is_no_json_object_breaks_the_stream(odd: bytes) -> None:
+    seen, error = await read(writing(ROLE + odd + DONE, *[b": waits\n\n"] * 100, gap=0.1))
+    assert seen == ROLE and isinstance(error, EngineFailed)
+
+
+PIECES = [
+    b"data", b":", b" ", b"\n", b"\r", b"\r\n", b"\n\n", b"event: x", b"id: 1", b"retry: 3", b": comment",
+    b"\xef\xbb\xbf", b"data: {}", b'data:{"a":\ndata: 1}', b"data", b"dat", b" data: {}", b"data : {}",
+    b'data: {"b": "\\r\\n"}',
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=24), st.integers(1, 9))
+def test_events_are_those_of_a_reference_parser(pieces: list[bytes], size: int) -> None:
+    text, cutter = b"".join(pieces).removeprefix(b"\xef\xbb\xbf") + b"\n\n", sse.ForeignEventCutter()
+    page = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=text)
+    expected = [one.data for one in httpx_sse.EventSource(page).iter_sse() if one.data.strip()]
+    found = b""
+    with contextlib.suppress(ValueError):  # of an event that is no object: the stream breaks there
+        for start in range(0, len(text), size):
+            found += cutter.feed(text[start : start + size])
+    ours = [json.loads(one.removeprefix(b"data: ")) for one in found.split(b"\n\n") if one]
+    assert ours == list(itertools.takewhile(lambda value: value is not None, map(object_in, expected)))
+
+
+def object_in(text: str) -> Any:
+    with contextlib.suppress(ValueError):
+        value = json.loads(text)
+        return value if isinstance(value, dict) else None
+
+
 ERRORS = [
+    b"event: error\n" + event(message=CANARY, type="overloaded_error"),
     event(error={"message": CANARY, "code": "server_error"}),
     event(id="x", choices=[], error={"message": CANARY}),
     event(error=CANARY),

@@ -93,6 +93,14 @@ async def test_a_client_that_leaves_pays_what_the_engine_has_generated_not_what_
     assert await answer.ended_with("client_left", Usage(prompt=9, cached=4, completion=6))
 
 
+async def test_a_client_that_hangs_up_at_done_had_the_whole_answer() -> None:
+    answer = Answer(ROLE, word("a"), event(choices=[], usage=USAGE) + DONE, b"what the connection still brings")
+    async with aclosing(answer.settled()) as blocks:
+        for _ in range(3):
+            await anext(blocks)
+    assert await answer.ended_with("ok", Usage(prompt=5, completion=7))
+
+
 async def test_an_engine_is_asked_only_about_an_answer_that_ended_early() -> None:
     answer = Answer(ROLE, event(choices=[], usage=USAGE) + DONE, tally=Tally(prompt=1, cached=1, completion=1))
     await read(answer.settled())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from serving.errors import EngineFailed, ServingError
+from serving.errors import ServingError
 from serving.protocol.responses.output import Call, Event, Kind, Spoken
 from serving.protocol.responses.request import ResponsesRequest
 
@@ -82,8 +82,11 @@ class Telling:
     def __init__(self, head: dict[str, Any], *, logprobs: bool) -> None:
         self.response = head | {"output": []}
         self._logprobs = logprobs
-        self._open: Spoken | Call | None = None
-        self._calls: list[int] = []
+        self._spoken: Spoken | None = None
+        self._calls: list[Call] = []
+        self._by_number: dict[int, Call] = {}
+        self._begun = 0
+        self._output: list[tuple[int, Event]] = []
         self._finish = ""
         self._prompt_results: list[Any] = []
         self._answer_results: Any = None
@@ -96,19 +99,20 @@ class Telling:
         )
 
     def take(self, answer: dict[str, Any]) -> list[Event]:
-        """answer: a chat's, or an event of one. Raises EngineFailed for what makes no answer."""
+        """answer: a chat's, or an event of one."""
         events: list[Event] = []
         self._note(answer)
         for choice in _objects(answer.get("choices")):
             if choice.get("index", 0):
                 continue
-            said = _object(choice.get("delta")) or _object(choice.get("message"))
+            delta, message = _object(choice.get("delta")), _object(choice.get("message"))
+            said = delta or message
             logprobs = _logprobs_in(choice) if self._logprobs else []
             events += self._say("reasoning_text", said.get("reasoning") or said.get("reasoning_content"), [])
             events += self._say("output_text", said.get("content"), logprobs)
             events += self._say("refusal", said.get("refusal"), [])
             for position, call in enumerate(_objects(said.get("tool_calls"))):
-                events += self._call(call.get("index", position), call)
+                events += self._call(call, position) if delta else self._new_call(call, position)
             if isinstance(finish := choice.get("finish_reason"), str):
                 self._finish = finish
             self._answer_results = choice.get("content_filter_results") or self._answer_results
@@ -120,7 +124,7 @@ class Telling:
         status: Status = "incomplete" if why else "completed"
         events = self._close(status)
         if not why and not self.response["output"]:
-            events += self._begin(Spoken("output_text", self._id("msg"), 0)) + self._close(status)
+            events += self._speak("output_text") + self._close(status)
         self._conclude(status, now)
         self.response["incomplete_details"] = {"reason": why} if why else None
         return self._numbered(events)
@@ -140,40 +144,59 @@ class Telling:
         if not isinstance(text, str) or not text:
             return []
         events: list[Event] = []
-        spoken = self._open
-        if not isinstance(spoken, Spoken) or spoken.kind != kind:
-            events += self._close("completed")
-            prefix = "rs" if kind == "reasoning_text" else "msg"
-            spoken = Spoken(kind, self._id(prefix), len(self.response["output"]))
-            events += self._begin(spoken)
-        return events + spoken.add(text, logprobs)
+        if self._spoken is None or self._spoken.kind != kind:
+            events += self._hush("completed")
+            events += self._speak(kind)
+        assert self._spoken is not None
+        return events + self._spoken.add(text, logprobs)
 
-    def _call(self, number: int, said: dict[str, Any]) -> list[Event]:
-        function, events = _object(said.get("function")), []
-        call = self._open if self._calls and self._calls[-1] == number else None
-        if not isinstance(call, Call):
-            if number in self._calls:
-                raise EngineFailed  # it goes on with a call that was over
-            self._calls.append(number)
-            events += self._close("completed")
-            call_id = str(said.get("id") or self._id("call"))
-            call = Call(self._id("fc"), len(self.response["output"]), call_id, str(function.get("name") or ""))
-            events += self._begin(call)
-        arguments = function.get("arguments")
-        return events + call.add(arguments) if isinstance(arguments, str) and arguments else events
+    def _speak(self, kind: Kind) -> list[Event]:
+        self._spoken = Spoken(kind, *self._place("rs" if kind == "reasoning_text" else "msg"))
+        return self._spoken.opened()
 
-    def _begin(self, item: Spoken | Call) -> list[Event]:
-        self._open = item
-        return item.opened()
+    def _call(self, said: dict[str, Any], position: int) -> list[Event]:
+        """A piece of a call. A call is its id; where a piece has none, `index` says of which it is."""
+        given, number = _id_in(said), _number_in(said, position)
+        known = [call for call in self._calls if call.call_id == given] if given else []
+        call = known[0] if known else None if given else self._by_number.get(number)
+        if call is None:
+            return self._new_call(said, number)
+        function = _object(said.get("function"))
+        call.name = call.name or _text_in(function, "name")
+        return call.add(arguments) if (arguments := _text_in(function, "arguments")) else []
+
+    def _new_call(self, said: dict[str, Any], number: int) -> list[Event]:
+        function, events = _object(said.get("function")), self._hush("completed")
+        id, index = self._place("fc")
+        call = Call(id, index, _id_in(said) or self._id("call", index), _text_in(function, "name"))
+        self._calls.append(call)
+        self._by_number[number] = call
+        events += call.opened()
+        return events + call.add(arguments) if (arguments := _text_in(function, "arguments")) else events
+
+    def _place(self, prefix: str) -> tuple[str, int]:
+        """Of the next item: its id and its index."""
+        index, self._begun = self._begun, self._begun + 1
+        return self._id(prefix, index), index
+
+    def _hush(self, status: str) -> list[Event]:
+        """Close the message that is open."""
+        spoken, self._spoken = self._spoken, None
+        return self._closed(spoken, status) if spoken else []
 
     def _close(self, status: str) -> list[Event]:
-        if self._open is None:
-            return []
-        item, events = self._open.closed(status)
-        done = {"type": "response.output_item.done", "output_index": self._open.index, "item": item}
-        self.response["output"].append(item)
-        self._open = None
-        return [*events, done]
+        """Close all that is open. Calls are until now: an engine may go back to one."""
+        events, calls = self._hush(status), self._calls
+        self._calls, self._by_number = [], {}
+        events += [event for call in calls for event in self._closed(call, status)]
+        self._output.sort(key=lambda placed: placed[0])
+        self.response["output"] = [item for _, item in self._output]
+        return events
+
+    def _closed(self, item: Spoken | Call, status: str) -> list[Event]:
+        done, events = item.closed(status)
+        self._output.append((item.index, done))
+        return [*events, {"type": "response.output_item.done", "output_index": item.index, "item": done}]
 
     def _conclude(self, status: Status, now: int) -> None:
         self.response |= {"status": status, "completed_at": now if status == "completed" else None}
@@ -188,8 +211,8 @@ class Telling:
         if isinstance(results := answer.get("prompt_filter_results"), list):
             self._prompt_results = _objects(results)
 
-    def _id(self, prefix: str) -> str:
-        return id_of(prefix, self.response["id"], f"o{len(self.response['output'])}")
+    def _id(self, prefix: str, index: int) -> str:
+        return id_of(prefix, self.response["id"], f"o{index}")
 
     def _numbered(self, events: list[Event]) -> list[Event]:
         for event in events:
@@ -205,6 +228,20 @@ def _object(value: object) -> dict[str, Any]:
 
 def _objects(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _text_in(said: dict[str, Any], name: str) -> str:
+    value = said.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _id_in(call: dict[str, Any]) -> str:
+    return _text_in(call, "id")
+
+
+def _number_in(call: dict[str, Any], position: int) -> int:
+    number = call.get("index")
+    return number if isinstance(number, int) else position
 
 
 def _logprobs_in(choice: dict[str, Any]) -> list[Any]:

@@ -186,9 +186,43 @@ def test_what_is_no_answer_is_passed_over(answer: Tree) -> None:
     assert told.response["status"] == "completed"
 
 
-def test_a_call_that_goes_on_after_its_end_is_a_broken_engine() -> None:
-    with pytest.raises(EngineFailed):
-        streamed(call(0, "c1", "a"), call(1, "c2", "b"), call(0, arguments="{}"))
+def bare(id: str, arguments: str, **more: Any) -> Tree:
+    """A call as some engines send it, without an index."""
+    return {"tool_calls": [{"id": id, "function": {"name": "f", "arguments": arguments}, **more}]}
+
+
+CALLS: dict[str, tuple[list[Tree], list[tuple[str, str]]]] = {
+    "one index for two ids": ([call(0, "c1", "f", "[1]"), call(0, "c2", "f", "{}")], [("c1", "[1]"), ("c2", "{}")]),
+    "pieces by turns": (
+        [call(0, "c1", "f", "["), call(1, "c2", "f", "{"), call(0, arguments="]"), call(1, arguments="}")],
+        [("c1", "[]"), ("c2", "{}")],
+    ),
+    "its id in every piece": ([call(0, "c1", "f", "["), call(0, "c1", "", "]")], [("c1", "[]")]),
+    "ids by turns at one index": (
+        [call(0, "c1", "f", "["), call(0, "c2", "f", "{"), call(0, "c1", "", "]"), call(0, "c2", "", "}")],
+        [("c1", "[]"), ("c2", "{}")],
+    ),
+    "no index": ([bare("c1", "[]"), bare("c2", "{}")], [("c1", "[]"), ("c2", "{}")]),
+    "an index of no number": ([bare("c1", "[]", index="0"), bare("c2", "{}", index={})], [("c1", "[]"), ("c2", "{}")]),
+    "text between": ([call(0, "c1", "f", "["), {"content": "so"}, call(0, arguments="]")], [("c1", "[]")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", CALLS)
+def test_a_call_is_its_id_and_the_index_is_a_hint(form: str) -> None:
+    deltas, expected = CALLS[form]
+    events, response = streamed(*deltas, finish="tool_calls")
+    calls = [item for item in response["output"] if item["type"] == "function_call"]
+    assert [(item["call_id"], item["arguments"]) for item in calls] == expected
+    added = [event["output_index"] for event in events if event["type"] == "response.output_item.added"]
+    done = {event["output_index"]: event["item"] for event in events if event["type"] == "response.output_item.done"}
+    assert added == sorted(done) and [done[index] for index in sorted(done)] == response["output"]
+
+
+def test_two_calls_of_a_whole_answer_with_one_id_are_two() -> None:
+    twice = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}] * 2
+    output = whole({"tool_calls": twice}, finish="tool_calls")["output"]
+    assert [item["arguments"] for item in output] == ["{}", "{}"]
 
 
 def test_an_items_id_tells_its_response() -> None:
