@@ -25,6 +25,7 @@ from serving.telemetry.metrics import Metrics
 from serving.tenants.administration import Administration
 from serving.tenants.audit_log import AuditLog, NoAudit
 from serving.tenants.callers import ROLES, SYSTEM_TENANT, Caller
+from serving.tenants.exclusive_roles import ExclusiveRoles
 from serving.tenants.keys import Keyring
 from serving.tenants.ledger import (
     Ledger,
@@ -216,13 +217,22 @@ def build_repeats(settings: Settings, secrets: Secrets, metrics: Metrics) -> Rep
 
 def issuers_of(settings: Settings) -> list[Issuer]:
     """Raises SettingsError for one that could not work, or would let in more than it says."""
+    exclusive = exclusive_roles_of(settings)
     try:
         return [
-            Issuer(**one.model_dump(exclude={"default_roles"}), default_roles=frozenset(one.default_roles))
+            Issuer(
+                **one.model_dump(exclude={"default_roles"}),
+                default_roles=frozenset(one.default_roles),
+                exclusive=exclusive,
+            )
             for one in settings.identity.issuers
         ]
     except ValueError as error:
         raise config.SettingsError(f"identity.issuers: {error}") from None
+
+
+def exclusive_roles_of(settings: Settings) -> ExclusiveRoles:
+    return ExclusiveRoles(tuple(frozenset(roles) for roles in settings.identity.exclusive_roles))
 
 
 def build_tokens(settings: Settings, metrics: Metrics) -> Tokens | NoTokens:

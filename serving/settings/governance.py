@@ -47,7 +47,16 @@ class Issuer(Section):
     audiences: tuple[str, ...] = Field(
         (), description="One must be in `aud`. Default with Entra: what Azure's SDKs ask for."
     )
-    roles: dict[str, Role] = Field(default_factory=dict, description="Our role by app role or by id of a group.")
+    roles: dict[str, Role] = Field(default_factory=dict, description="Our role by app role; by id of a group too.")
+    groups: dict[str, Role] = Field(default_factory=dict, description="Our role by id (GUID) of a group.")
+    group_names: bool = Field(
+        False,
+        description="`groups` are names: whoever may create or rename a group at the provider can give these roles.",
+    )
+    access_claims: tuple[str, ...] = Field(
+        ("scp", "scope", "client_id", "cid", "roles"),
+        description="OpenID Connect: one of these shows an access token. Change it if the provider's have none.",
+    )
     principals: dict[str, Role] = Field(default_factory=dict, description="Our role by the caller's `oid` or `sub`.")
     default_roles: tuple[Role, ...] = Field((), description="What everybody with a token may do.")
     roles_claim: str = Field("roles", description="The claim with app roles.")
@@ -62,6 +71,10 @@ class Identity(Section):
 
     issuers: tuple[Issuer, ...] = Field((), description="None: keys only.")
     fetch_timeout: Seconds = Field(5.0, gt=0, description="Longest wait for an issuer's signing keys.")
+    exclusive_roles: tuple[tuple[Role, ...], ...] = Field(
+        (("key_admin", "auditor"),),
+        description="Roles that no key and no token has together, list by list. `[]`: any may be in one hand.",
+    )
 
 
 class TenantLimits(Section):

@@ -19,7 +19,9 @@ from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 
 from serving.errors import ServingError
+from serving.tenants.access_tokens import AccessTokenRule, NotAnAccessToken
 from serving.tenants.callers import ROLES, Caller, Role
+from serving.tenants.exclusive_roles import ExclusiveRoles
 from serving.tenants.issuer_keys import FAMILIES, IssuerKeys, discover_keys, may_be_asked, read_keys
 
 AZURE_AUDIENCES = (
@@ -38,11 +40,14 @@ Reason = Literal[
     "unknown_key",
     "signature",
     "claims",
+    "not_an_access_token",
     "audience",
     "expired",
     "not_yet_valid",
     "no_tenant",
     "no_role",
+    "groups_not_told",
+    "exclusive_roles",
 ]
 """Why a token was refused: for metrics, never for the client."""
 
@@ -90,10 +95,16 @@ class Issuer:
     authority, authority_v1   Where Entra's v2 and v1 tokens come from; others in sovereign clouds.
     url           The `iss` of an OpenID Connect issuer, to the letter.
     audiences     One of them is in `aud`, with or without a slash at its end. Default with Entra: Azure's.
-    roles         Our role by a value of `roles_claim` (app roles) or `groups_claim` (group ids).
+    roles         Our role by a value of `roles_claim`: app roles, which only the application's owner makes. With Entra
+                  also by the id (GUID) of a group.
+    groups        Our role by a value of `groups_claim`. Ids; names only with `group_names`.
+    group_names   Tokens name groups instead: whoever may create or rename a group can then give its role.
+    access_claims OpenID Connect: an access token has one of these claims, or the header `typ: at+jwt`. An ID token,
+                  which any web application has of its users, has none.
     principals    Our role by the caller's own `oid` (Entra) or `sub`. Azure assigns roles in this way, and tokens for
                   Azure's own audiences carry neither roles nor groups.
     default_roles What everyone with a token of this issuer may do; without any other role nothing.
+    exclusive     Roles that nobody has together: whoever would is refused.
     tenant        Our tenant of all its callers; or
     tenants       our tenant by the value of `tenant_claim`, Entra's directory unless said otherwise.
     """
@@ -108,6 +119,10 @@ class Issuer:
     roles: Mapping[str, Role] = field(default_factory=dict)
     principals: Mapping[str, Role] = field(default_factory=dict)
     default_roles: frozenset[Role] = frozenset()
+    groups: Mapping[str, Role] = field(default_factory=dict)
+    group_names: bool = False
+    access_claims: tuple[str, ...] = ("scp", "scope", "client_id", "cid", "roles")
+    exclusive: ExclusiveRoles = field(default_factory=ExclusiveRoles)
     roles_claim: str = "roles"
     groups_claim: str = "groups"
     tenant: str | None = None
@@ -133,8 +148,19 @@ class Issuer:
             yield "url, authority: an https address is needed; http only on this machine"
         if (self.tenant is None) == (not self.tenants):
             yield "tenant, tenants: set one of the two"
-        if not {*self.roles.values(), *self.principals.values(), *self.default_roles} <= set(ROLES):
+        if not {*self.roles.values(), *self.groups.values(), *self.principals.values(), *self.default_roles} <= set(
+            ROLES
+        ):
             yield f"roles: ours are {', '.join(ROLES)}"
+        if not self.group_names and not all(GUID.fullmatch(group) for group in self.groups):
+            yield "groups: a group is named by its id, a GUID in lower case; names need group_names: true"
+        if (pair := self.exclusive.broken_by(self.default_roles)) is not None:
+            yield f"default_roles: {pair} exclude each other"
+
+    @property
+    def roles_of_groups(self) -> Mapping[str, Role]:
+        """Of `roles`, ids only: a group may have any name, so also that of an app role."""
+        return {name: role for name, role in self.roles.items() if GUID.fullmatch(name)} | dict(self.groups)
 
     @property
     def accepted_audiences(self) -> tuple[str, ...]:
@@ -193,7 +219,7 @@ class Tokens:
             return await self._identify(text)
         except Refused as refused:
             self._on_refused(refused.reason)
-            if refused.reason in ("no_tenant", "no_role"):
+            if refused.reason in ("no_tenant", "no_role", "groups_not_told", "exclusive_roles"):
                 raise NoRole from None
             raise InvalidToken(self._audience) from None
 
@@ -223,6 +249,10 @@ class Tokens:
         except PyJWTError:
             refuse("signature")
         check_claims(claims, trust, self._now())
+        try:
+            AccessTokenRule(trust.issuer.kind, trust.issuer.access_claims).check(header, claims)
+        except NotAnAccessToken:
+            refuse("not_an_access_token")
         return caller_of(claims, trust.issuer)
 
 
@@ -301,12 +331,37 @@ def caller_of(claims: Mapping[str, Any], issuer: Issuer) -> Caller:
     tenant = issuer.tenant or issuer.tenants.get(text_of(claims.get(issuer.tenant_claim)))
     if tenant is None:
         refuse("no_tenant")
-    given = [*texts_of(claims.get(issuer.roles_claim)), *texts_of(claims.get(issuer.groups_claim))]
-    roles = {*issuer.default_roles, *known(issuer.roles, given), *known(issuer.principals, [principal])}
-    if not roles:
-        refuse("no_role")
+    roles = roles_of(claims, issuer, principal)
     within = claims["tid"] if issuer.kind == "entra" else issuer.name
     return Caller(tenant=tenant, key_id=f"oidc:{within}/{principal}", key_name=app or "user", roles=frozenset(roles))
+
+
+def roles_of(claims: Mapping[str, Any], issuer: Issuer, principal: str) -> frozenset[Role]:
+    """What the holder may do here: at least something."""
+    given, groups = texts_of(claims.get(issuer.roles_claim)), texts_of(claims.get(issuer.groups_claim))
+    # Any application of the directory gets a token for our API, with neither scope nor role. What everybody may do is
+    # for those to whom somebody gave one.
+    assigned = issuer.kind != "entra" or bool(given or texts_of(claims.get("scp")))
+    roles = {
+        *(issuer.default_roles if assigned else ()),
+        *known(issuer.roles, given),
+        *known(issuer.roles_of_groups, groups),
+        *known(issuer.principals, [principal]),
+    }
+    if not roles:
+        # Beyond 200 groups (6 in an implicit flow's token) Entra names none. Nobody is let in on a guess.
+        refuse("groups_not_told" if issuer.roles_of_groups and groups_left_out(claims, issuer) else "no_role")
+    if issuer.exclusive.broken_by(roles) is not None:
+        refuse("exclusive_roles")
+    return frozenset(roles)
+
+
+def groups_left_out(claims: Mapping[str, Any], issuer: Issuer) -> bool:
+    """Whether the token says that its holder is in more groups than it names."""
+    elsewhere = claims.get("_claim_names")
+    return claims.get("hasgroups") in (True, "true") or (
+        isinstance(elsewhere, dict) and issuer.groups_claim in elsewhere
+    )
 
 
 def without_slash(addresses: Iterable[str]) -> set[str]:

@@ -124,7 +124,7 @@ def v1(local: LocalIssuer, **changes: Any) -> dict[str, Any]:
 
 
 def plain(local: LocalIssuer, **changes: Any) -> dict[str, Any]:
-    return {"iss": local.url, "aud": "clinserve", "sub": "f0e1", "exp": NOON + 24 * HOUR, **changes}
+    return {"iss": local.url, "aud": "clinserve", "sub": "f0e1", "scope": "chat", "exp": NOON + 24 * HOUR, **changes}
 
 
 # Whom a token identifies.
@@ -140,8 +140,8 @@ async def test_a_token_of_entra_identifies_its_holder_by_directory_and_object(
 
 async def test_names_and_addresses_of_people_stay_in_the_token(issuer: LocalIssuer, tokens: Tokens) -> None:
     personal = dict.fromkeys(("name", "email", "upn", "preferred_username", "unique_name"), "Ada Lovelace")
-    caller = await tokens.identify(issuer.sign(v2(issuer, azp=None, **personal)))
-    assert caller.key_name == "user" and "Ada" not in repr(caller)
+    caller = await tokens.identify(issuer.sign(v2(issuer, **personal)))
+    assert caller.key_name == APP and "Ada" not in repr(caller)
 
 
 async def test_a_token_of_any_openid_connect_issuer_identifies_its_holder(issuer: LocalIssuer, time: Time) -> None:
@@ -179,7 +179,7 @@ async def test_azures_audiences_are_accepted_with_or_without_a_slash(
         ({}, {"groups": [GROUP, "unknown"]}, {"inference", "auditor"}),
         ({}, {"roles": None, "groups": [GROUP]}, {"auditor"}),
         ({"principals": {OID: "key_admin"}}, {"roles": None}, {"key_admin"}),
-        ({"default_roles": frozenset({"inference"})}, {"roles": None}, {"inference"}),
+        ({"default_roles": frozenset({"inference"})}, {"roles": None, "scp": "user_impersonation"}, {"inference"}),
         ({"roles": {"a": "operator"}, "roles_claim": "scp"}, {"scp": "a b"}, {"operator"}),
     ],
     ids=["both", "groups", "the principal's own", "everybody's", "another claim"],
