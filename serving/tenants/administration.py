@@ -1,8 +1,10 @@
 """Administration: what administrators do, for REST and the command line alike. Who may, done, and audited.
 
     operator   of the tenant `system`: tenants, and the limits of everything
-    key_admin  of `system`: all keys and their limits. Of another tenant: its own, and no operator among them
+    key_admin  of `system`: all keys and their limits. Of another tenant: its own
     auditor    of `system`: usage and audit log of all. Of another tenant: its own
+
+Nobody hands out what he does not have: roles (`inference` aside), deployments, networks, limits (rights.py).
 
 Every verb blocks on the database: in a server, call it from a thread. All may raise RoleMissing and NotAllowed (403)
 and StoreUnavailable (503); those that change something also AuditUnavailable (503).
@@ -19,6 +21,7 @@ from serving.errors import InvalidRequest, UnknownDeployment
 from serving.tenants.audit import Record
 from serving.tenants.audit_store import AuditQuery, AuditStore
 from serving.tenants.callers import ROLES, SYSTEM_TENANT, Caller, Network, Role
+from serving.tenants.exclusive_roles import ExclusiveRoles
 from serving.tenants.key_store import ApiKey, TooManyKeys, UnknownKey
 from serving.tenants.key_text import Secret, public_name
 from serving.tenants.keys import Keyring, utcnow
@@ -26,7 +29,15 @@ from serving.tenants.ledger import UsageQuery, UsageRecord, UsageRow, UsageStore
 from serving.tenants.limits import Limits, LimitStore, Scope, Subject, check_limits, page_of
 from serving.tenants.paging import Page, PageRequest
 from serving.tenants.registry import Tenant, TenantExists, TenantStore, UnknownTenant, check_keep, check_new
-from serving.tenants.rights import ADMINISTRATIVE, check_grant, reach, require_system
+from serving.tenants.rights import (
+    ADMINISTRATIVE,
+    Grant,
+    check_grant,
+    check_limits_within,
+    check_own,
+    reach,
+    require_system,
+)
 from serving.tenants.stores import StoreUnavailable
 from serving.tenants.trail import Audit, Trail
 
@@ -37,8 +48,9 @@ LONGEST_ID = 300  # of a caller with a token
 
 
 class Administration:
-    """deployments: the names that exist. on_change: after a change of tenants or limits, so that this process's
-    PolicyBook takes it over at once; the others do within seconds.
+    """deployments: the names that exist. default_limits: of keys, where nobody set others. exclusive: roles that no
+    key has together. on_change: after a change of tenants or limits, so that this process's PolicyBook takes it over
+    at once; the others do within seconds.
     """
 
     def __init__(
@@ -51,6 +63,8 @@ class Administration:
         audit: Audit,
         audit_store: AuditStore,
         deployments: Collection[str],
+        default_limits: Limits = Limits(),  # noqa: B008  # frozen
+        exclusive: ExclusiveRoles = ExclusiveRoles(),  # noqa: B008  # frozen
         now: Callable[[], datetime] = utcnow,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
@@ -60,6 +74,8 @@ class Administration:
         self._usage = usage
         self._audit_store = audit_store
         self._deployments = deployments
+        self._default_limits = default_limits
+        self._exclusive = exclusive
         self._now = now
         self._on_change = on_change
         self._trail = Trail(audit, now)
@@ -135,9 +151,11 @@ class Administration:
         networks: tuple[Network, ...] | None = None,
         expires_at: datetime | None = None,
     ) -> tuple[ApiKey, Secret]:
-        """For a key_admin. Only one of system grants `operator`, or any role in system.
+        """For a key_admin, who has what it hands out. Only one of system grants `operator`. Where the actor's key has
+        limits of its own, so has the new one, unless the actor is an operator.
 
-        Raises UnknownTenant, InvalidRequest, TooManyKeys (400): the owner, a tenant's name, has two live keys.
+        Raises GrantTooWide, RolesExclusive (403), UnknownTenant, InvalidRequest, TooManyKeys (400): the owner, a
+        tenant's name, has two live keys.
         """
         rights = {
             "tenant": tenant,
@@ -148,18 +166,22 @@ class Administration:
             "expires_at": None if expires_at is None else expires_at.isoformat(),
         }
         with self._trail.change(actor, "key.create", parameters=rights) as entry:
-            check_grant(actor, tenant, roles)
+            check_grant(actor, Grant(tenant, roles, deployments, networks, expires_at))
+            self._exclusive.check(roles)
             entry.tenant = self._tenant(tenant).id
             self._check_deployments(deployments or frozenset())
             key, secret = self._keyring.mint(
                 tenant, name, expires_at, roles=roles, deployments=deployments, networks=networks
             )
             entry.target = key.id
+            if not _is_operator(actor):
+                self._hand_down_limits(actor.key_id, key)
         return key, secret
 
     def rotate_key(self, actor: Caller, id_or_prefix: str, *, grace: timedelta) -> tuple[ApiKey, Secret]:
-        """For a key_admin who could create the key. The new key has the old one's rights and lifetime; the old one
-        goes on for `grace`.
+        """For a key_admin who could create the key. The new key has the old one's rights, limits and lifetime; the old
+        one goes on for `grace`. The key of an administrator ends no later than that of who rotates it, which is also
+        how one's own is rotated without being prolonged.
 
         Raises UnknownKey, TooManyKeys (400): with another live key, the named one is replaced at once (grace 0) or
         not at all; InvalidRequest if it has ended.
@@ -168,9 +190,11 @@ class Administration:
         with self._trail.change(actor, "key.rotate", public_name(id_or_prefix), seconds) as entry:
             old = self._key(actor, id_or_prefix)
             entry.tenant, entry.target = old.tenant, old.id
-            check_grant(actor, old.tenant, old.roles)
-            key, secret = self._keyring.rotate(old.id, grace)
+            latest = actor.expires_at if old.roles & set(ADMINISTRATIVE) else None
+            check_grant(actor, Grant(old.tenant, old.roles, old.deployments, old.networks, latest))
+            key, secret = self._keyring.rotate(old.id, grace, latest=latest)
             entry.result = key.id
+            self._hand_down_limits(old.id, key)
         return key, secret
 
     def revoke_key(self, actor: Caller, id_or_prefix: str) -> ApiKey:
@@ -191,8 +215,9 @@ class Administration:
     def set_limits(self, actor: Caller, subject: Subject, limits: Limits) -> Subject:
         """Replace the subject's row. None: not set here, the configured default applies. 0: unlimited in spite of it.
 
-        For an operator of system; limits of a key also for a key_admin of its tenant or of system. A key is named by
-        its id or prefix; the answer is the subject as kept. Raises UnknownKey, UnknownTenant, UnknownDeployment (404).
+        For an operator of system; limits of a key also for a key_admin of its tenant or of system, up to its own. Not
+        of one's own key. A key is named by its id or prefix; the answer is the subject as kept. Raises UnknownKey,
+        UnknownTenant, UnknownDeployment (404), GrantTooWide (403).
         """
         values = {field: value for field, value in asdict(limits).items() if value is not None}
         with self._trail.change(actor, "limits.set", _target(subject), values) as entry:
@@ -201,6 +226,7 @@ class Administration:
             if subject.scope == "deployment" and subject.id not in self._deployments:
                 raise UnknownDeployment(f"No deployment has this name. {self._there_are()}")
             check_limits(limits)
+            self._check_raise(actor, subject, limits)
             self._limits.set(subject, limits)
         self._changed()
         return subject
@@ -210,6 +236,7 @@ class Administration:
         with self._trail.change(actor, "limits.clear", _target(subject)) as entry:
             subject, entry.tenant = self._limited(actor, subject)
             entry.target = _target(subject)
+            self._check_raise(actor, subject, Limits())
             self._limits.clear(subject)
         self._changed()
 
@@ -318,9 +345,8 @@ class Administration:
 
     def _limited(self, actor: Caller, subject: Subject) -> tuple[Subject, str]:
         """The subject as it is kept, and the tenant that it belongs to, if the actor may limit it."""
-        operator = actor.is_system and "operator" in actor.roles
         if subject.scope == "key" and not subject.id.startswith(IDENTITY):
-            key = self._keyring.get(subject.id) if operator else self._key(actor, subject.id)
+            key = self._keyring.get(subject.id) if _is_operator(actor) else self._key(actor, subject.id)
             return Subject("key", key.id), key.tenant
         require_system(actor, "operator")
         if subject.scope == "tenant":
@@ -329,12 +355,41 @@ class Administration:
             raise InvalidRequest(f"An id is 1 to {LONGEST_ID} printable characters.", param="id")
         return subject, SYSTEM_TENANT
 
+    def _check_raise(self, actor: Caller, subject: Subject, row: Limits) -> None:
+        """Raise GrantTooWide where the actor would raise itself, or another above itself."""
+        if subject.scope != "key":
+            return
+        check_own(actor, subject.id)
+        if not _is_operator(actor):
+            check_limits_within(self._key_limits(actor.key_id), row.over(self._default_limits))
+
+    def _key_limits(self, key_id: str) -> Limits:
+        return self._limits.get(Subject("key", key_id)).over(self._default_limits)
+
+    def _hand_down_limits(self, key_id: str, new: ApiKey) -> None:
+        """What is set for one key is set for a new one too. A new key that has not got it does not stay."""
+        try:
+            row = self._limits.get(Subject("key", key_id))
+            if row != Limits():
+                self._limits.set(Subject("key", new.id), row)
+        except StoreUnavailable:
+            with suppress(StoreUnavailable):
+                self._keyring.revoke(new.id)
+            raise
+        if row != Limits():
+            self._changed()
+
     def _check_deployments(self, names: frozenset[str]) -> None:
         if not names <= set(self._deployments):
             raise InvalidRequest(f"deployments: {self._there_are()}", param="deployments")
 
     def _there_are(self) -> str:
         return f"There are: {', '.join(sorted(self._deployments))}."
+
+
+def _is_operator(actor: Caller) -> bool:
+    """Of system: whose limits are whatever it says."""
+    return actor.is_system and "operator" in actor.roles
 
 
 def _own_usage(actor: Caller, query: UsageQuery) -> UsageQuery:

@@ -119,9 +119,10 @@ class Keyring:
         self._store.add(key)
         return key, secret
 
-    def rotate(self, id_or_prefix: str, grace: timedelta) -> tuple[ApiKey, Secret]:
+    def rotate(self, id_or_prefix: str, grace: timedelta, *, latest: datetime | None = None) -> tuple[ApiKey, Secret]:
         """A new key with the rights and the lifetime of this one, which goes on for `grace` if it does not end earlier.
 
+        latest: when the new one ends at the latest; None: its lifetime alone decides.
         Raises UnknownKey, KeyEnded, TooManyKeys: an owner with two live keys has no room for a third, so then the one
         named is replaced at once (no grace) or not at all.
         """
@@ -131,7 +132,7 @@ class Keyring:
         new = self._new(old.tenant, old.name, secret, None)
         new = replace(
             new,
-            expires_at=_lifetime_again(old, new.created_at),
+            expires_at=_earlier(_lifetime_again(old, new.created_at), latest),
             roles=old.roles,
             deployments=old.deployments,
             networks=old.networks,
@@ -184,6 +185,7 @@ class Keyring:
             roles=key.roles,
             deployments=key.deployments,
             networks=key.networks,
+            expires_at=key.expires_at,
         )
 
     async def ready(self) -> bool:
@@ -297,3 +299,8 @@ def _lifetime_again(old: ApiKey, now: datetime) -> datetime | None:
     if old.expires_at is None:
         return None
     return max(old.expires_at, now + min(CENTURY, old.expires_at - old.created_at))
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    """None: never."""
+    return one if other is None else other if one is None else min(one, other)

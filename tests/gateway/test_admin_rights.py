@@ -32,6 +32,7 @@ VERBS = [
     Verb("another tenant", "GET", "/tenants/lab", SYSTEM),
     Verb("disable a tenant", "POST", "/tenants/lab/disable", {"root", "operator"}),
     Verb("enable a tenant", "POST", "/tenants/lab/enable", {"root", "operator"}),
+    Verb("keep a tenant's responses", "PATCH", "/tenants/lab", {"root", "operator"}, {"keep_responses": None}),
     Verb("create a key", "POST", "/keys", KEYS, {"tenant": "ward", "name": "{caller}s"}),
     Verb("create a key elsewhere", "POST", "/keys", {"root", "key_admin"}, {"tenant": "lab", "name": "{caller}s"}),
     Verb("list keys", "GET", "/keys", KEYS),

@@ -190,11 +190,11 @@ def test_a_verb_is_for_those_with_its_role_and_within_their_tenant(
 def test_only_an_administrator_of_system_makes_an_operator(office: Office, roles: set[Role]) -> None:
     with pytest.raises(NotAllowed, match="system"):
         office.verbs.create_key(WARD_ADMIN, "ward", "boss", roles=frozenset(roles))
-    office.verbs.create_key(KEY_ADMIN, "ward", "boss", roles=frozenset(roles))
+    office.verbs.create_key(ROOT, "ward", "boss", roles=frozenset(roles))
 
 
 def test_an_operators_key_is_not_had_by_rotating_it(office: Office) -> None:
-    boss, _ = office.verbs.create_key(KEY_ADMIN, "ward", "boss", roles=frozenset({"operator"}))
+    boss, _ = office.verbs.create_key(ROOT, "ward", "boss", roles=frozenset({"operator"}))
     with pytest.raises(NotAllowed):
         office.verbs.rotate_key(WARD_ADMIN, boss.id, grace=HOUR)
     assert office.verbs.revoke_key(WARD_ADMIN, boss.id).revoked_at == NOON
@@ -283,7 +283,7 @@ def test_outside_system_one_sees_ones_own_tenant_and_keys(office: Office) -> Non
 
 def test_a_key_has_the_rights_it_was_created_with(office: Office) -> None:
     key, secret = office.verbs.create_key(
-        WARD_ADMIN,
+        ROOT,
         "ward",
         "portal",
         roles=frozenset({"inference", "auditor"}),
