@@ -26,6 +26,8 @@
     │   ├── DeploymentNotAllowed 403  the key is for other deployments
     │   ├── RoleMissing 403           tenants/callers.py
     │   ├── NetworkNotAllowed 403     tenants/callers.py
+    │   ├── GrantTooWide 403          tenants/rights.py: an administrator would hand out more than it has
+    │   ├── RolesExclusive 403        tenants/exclusive_roles.py: roles that are not for one hand
     │   └── TenantDisabled 403        tenants/registry.py
     ├── UnknownRoute 404
     ├── UnknownDeployment 404         the caller must change the name
