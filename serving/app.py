@@ -31,6 +31,7 @@ from serving.gateway.app import create_app
 from serving.gateway.backlog import Backlog
 from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog, Deployment, RequestLimits
+from serving.gateway.cross_origin import cross_origin
 from serving.gateway.dialects import dialects
 from serving.gateway.digests import AnswerDigests, NoDigests
 from serving.gateway.fleet import Fleet, NoFleet
@@ -161,6 +162,7 @@ def build_parts(
         traces=traces,
         log=log,
         cache_salt_of=functools.lru_cache(maxsize=4096)(secrets.salt_of),
+        cross_origin=cross_origin(settings.server.cors_origins),
         max_body=settings.server.max_body,
         # HAProxy stands before each gateway of Ray Serve and adds its peer.
         proxies=settings.server.trusted_proxies + (settings.server.runtime == "ray"),

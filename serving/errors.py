@@ -18,6 +18,7 @@
     │   ├── OperationNotSupported 400 the deployment's model does something else
     │   ├── ContentFiltered 400       a guard, or an endpoint's own filter, refuses the prompt
     │   ├── BodyTooLarge 413
+    │   ├── EncodedBody 415           the body is compressed
     │   └── ExtraParameter 422        Azure AI Model Inference: a parameter that API does not know
     ├── InvalidKey 401                the caller must change the credential
     ├── InvalidToken 401              tenants/tokens.py: the same for tokens of identity providers
@@ -142,6 +143,11 @@ class ContentFiltered(InvalidRequest):
 
 class BodyTooLarge(InvalidRequest):
     status, code = 413, "request_too_large"
+
+
+class EncodedBody(InvalidRequest):
+    status, code = 415, "unsupported_media_type"
+    default_message = "The body has a content-encoding. Send it uncompressed, without that header."
 
 
 class ExtraParameter(InvalidRequest):

@@ -19,6 +19,7 @@ from serving.gateway.admin import routes as administration
 from serving.gateway.dialects import routes as dialects
 from serving.gateway.dialects.dialect import Spoken, spoken_in
 from serving.gateway.failure import response_of
+from serving.gateway.methods import HeadAsGet
 from serving.gateway.middleware import BodyLimit, Recorded
 from serving.gateway.parts import Parts
 from serving.gateway.reference.document import document_of, methods_at
@@ -56,6 +57,8 @@ def create_app(parts: Parts) -> FastAPI:
             Middleware(Spoken, dialects=parts.dialects),
             # Sees every status, also of the next.
             Middleware(Recorded, metrics=parts.metrics, traces=parts.traces, log=parts.log, books=parts.books),
+            *parts.cross_origin,  # browsers' pages of configured origins; none by default
+            Middleware(HeadAsGet),
             Middleware(BodyLimit, limit=parts.max_body),
         ],
         exception_handlers={

@@ -15,6 +15,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/livez")
+@router.get("/health")  # vLLM's and SGLang's name, which load generators ask first
 async def livez() -> dict[str, str]:
     """This process answers."""
     return {"status": "ok"}

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import BodyTooLarge, ServingError
+from serving.errors import BodyTooLarge, EncodedBody, ServingError
 from serving.gateway.books import Books
 from serving.gateway.console.routes import ASSETS
 from serving.gateway.dialects.dialect import spoken_in
@@ -25,7 +25,7 @@ from serving.telemetry.traces import Traces
 
 _OUR_ID = re.compile(r"req_[0-9a-f]{24}")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics", ASSETS})
+QUIET_ROUTES = frozenset({"/livez", "/health", "/readyz", "/metrics", ASSETS})
 """Counted but neither logged nor traced: probes and the console's files would drown the requests."""
 
 
@@ -157,9 +157,10 @@ class Recorded:
 
 
 class BodyLimit:
-    """Refuses a body above `limit` bytes with 413: by its Content-Length before reading, else while reading.
+    """Refuses a body above `limit` bytes with 413: by its Content-Length before reading, else while reading. One that
+    is compressed with 415: its size cannot be told before.
 
-    Not of a file: those are streamed to where they are kept, and batches/files.py has a limit for them.
+    The limit is not of a file: those are streamed to where they are kept, and batches/files.py has a limit for them.
     """
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
@@ -167,9 +168,17 @@ class BodyLimit:
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"].endswith("/files")):
+        if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+            scope["state"]["record"].outcome = EncodedBody.code
+            response = response_of(EncodedBody(), spoken_in(scope))
+            response.headers["accept-encoding"] = "identity"  # RFC 9110, 15.5.16
+            return await response(scope, receive, send)
+        if scope["method"] == "POST" and scope["path"].endswith("/files"):
+            return await self._app(scope, receive, send)
+        length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limit:
             scope["state"]["record"].outcome = BodyTooLarge.code
             return await response_of(self._error(), spoken_in(scope))(scope, receive, send)

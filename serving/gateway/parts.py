@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Depends
+from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
@@ -46,7 +47,8 @@ class Running(Protocol):
 @dataclass(frozen=True, slots=True)
 class Parts:
     """check_standing: raises for a caller whose key was revoked after it had submitted what now runs. check_tenant:
-    raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace. max_body: bytes.
+    raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace. cross_origin: what
+    answers browsers' pages of other origins. max_body: bytes.
     proxies: how many between the client and this process. worker_on: the batch worker, once there is an application to
     run lines through. unattended: responses that nobody waits for. pages: for people, such as the console. background:
     started in this order, closed in the other.
@@ -75,6 +77,7 @@ class Parts:
     traces: Traces
     log: RequestLog
     cache_salt_of: Callable[[str], str]
+    cross_origin: tuple[Middleware, ...]
     max_body: int
     proxies: int
     background: tuple[Running, ...]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from serving.settings.values import Bytes, Seconds, Section
+
+Origin = Annotated[str, Field(pattern=r"^https?://[^/*?#@\s]+$")]
 
 
 class Server(Section):
@@ -53,6 +55,11 @@ class Server(Section):
         600.0,
         gt=0,
         description="How long answers may go on in a replica that is scaled in or replaced; then an error ends them.",
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        (),
+        description="Origins whose pages may call the API from a browser, such as https://app.example.org. A key in a "
+        "page is its user's to read: give such pages tokens of their users.",
     )
     region: str = Field("", description="What Azure's clients see in x-ms-region.")
     trusted_proxies: int = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -198,3 +200,17 @@ def links_in(value: Any) -> list[str]:
         own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
         return own + [link for item in value.values() for link in links_in(item)]
     return []
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate, gzip", "GZIP", "made-up"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/files", "/admin/v1/tenants"])
+async def test_a_compressed_body_is_refused_before_it_is_read(site: OpenSite, coding: str, path: str) -> None:
+    body = gzip.compress(json.dumps(chat(CANARY)).encode())
+    response = await site().client().post(path, content=body, headers={"content-encoding": coding})
+    assert "content-encoding" in error_of(response, 415, "unsupported_media_type")["message"]
+    assert response.headers["accept-encoding"] == "identity"
+
+
+async def test_a_body_that_says_it_is_not_compressed_is_read(site: OpenSite) -> None:
+    response = await site().client().post(CHAT, json=chat(), headers={"content-encoding": "identity"})
+    assert response.status_code == 200

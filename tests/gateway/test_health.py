@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+import pytest
+
 from tests.conftest import OpenSite
 from tests.local import assert_says_when_to_come_back, chat, error_of, listening
 
@@ -17,6 +19,24 @@ async def test_probes_need_no_key_and_are_not_logged(site: OpenSite) -> None:
     for path in ("/livez", "/readyz", "/metrics"):
         assert (await client.get(path)).status_code == 200
     assert open_site.log() == []
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/v1/models", "/openai/v1/models", "/docs"])
+async def test_head_is_get_without_its_body(site: OpenSite, path: str) -> None:
+    client = site().client()
+    asked, head = await client.get(path), await client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == asked.headers["content-length"] == str(len(asked.content))
+
+
+async def test_head_of_what_only_takes_post_is_refused_as_get_is(site: OpenSite) -> None:
+    response = await site().client().head("/v1/chat/completions")
+    assert (response.status_code, response.content) == (405, b"") and response.headers["allow"] == "POST"
+
+
+async def test_health_answers_as_livez_does(site: OpenSite) -> None:
+    client = site().client(authorization="")
+    assert (await client.get("/health")).json() == (await client.get("/livez")).json()
 
 
 async def test_alive_and_ready_are_both_ok_when_all_is_well(site: OpenSite) -> None:

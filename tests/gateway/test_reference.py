@@ -173,9 +173,9 @@ async def test_the_page_needs_nothing_from_elsewhere_and_runs_no_script(site: Op
     ("method", "path", "allowed"),
     [
         ("GET", "/v1/chat/completions", "POST"),
-        ("PATCH", "/v1/files", "GET, POST"),
-        ("POST", "/openai/v1/models", "GET"),
-        ("PUT", "/v1/files/file-1", "DELETE, GET"),
+        ("PATCH", "/v1/files", "GET, HEAD, POST"),
+        ("POST", "/openai/v1/models", "GET, HEAD"),
+        ("PUT", "/v1/files/file-1", "DELETE, GET, HEAD"),
         ("OPTIONS", "/v1/chat/completions", "POST"),
         ("HEAD", "/models/chat/completions", "POST"),
     ],

@@ -188,6 +188,6 @@ def _complete_health(operation: Operation, path: str) -> None:
 
 
 def methods_at(app: FastAPI, scope: Any) -> list[str]:
-    """What the path of a request takes, for Allow: its routes are one for each method."""
+    """What the path of a request takes, for Allow: its routes are one for each method, and HEAD goes with GET."""
     found = {m for r in app.routes if isinstance(r, APIRoute) and r.matches(scope)[0].value for m in r.methods or ()}
-    return sorted(found)
+    return sorted(found | {"HEAD"} if "GET" in found else found)
