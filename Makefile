@@ -60,12 +60,13 @@ bench-litellm: $(VENV)/.litellm ## Install LiteLLM's proxy beside the product, s
 load: setup-dev ## Put two minutes of load on a running `make serve`; the verdict first, then a report (SCENARIO=, PORT=, URL=)
 	@$(BIN)/python -m loadtests "$(SCENARIO)" --url "$(or $(URL),http://127.0.0.1:$(or $(PORT),8000))"
 
-drill: setup-dev ## What takes longer than a test may: killed batches, drains, faults, benchmarks, load tests' trust, the model, the image
+drill: setup-dev ## What takes longer than a test may: killed batches, drains, faults, attacks, benchmarks, load tests' trust, the model, the image
 	@REFERENCE_EXAMPLES=60 $(BIN)/python -m pytest -q --timeout 1200 tests/gateway/test_reference.py
 	@$(BIN)/python -m loadtests.batches
 	@$(BIN)/python -m loadtests.trust
 	@$(BIN)/python -m loadtests.drains
 	@$(BIN)/python -m loadtests.faults
+	@$(BIN)/python -m loadtests.hostile
 	@$(BIN)/python -m loadtests.overhead --quick --peers bare,product --engines model
 	@$(BIN)/python deploy/demo_model/evaluate.py
 	@$(BIN)/python -m pytest -q -m image tests/deploy
