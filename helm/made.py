@@ -35,6 +35,46 @@ FREE = {"nodeSelector", "affinity", "resources", "annotations", "labels", "commo
 NAME = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
 QUANTITY = {"type": ["string", "number"], "pattern": "^[0-9.]+(Ki|Mi|Gi|Ti)?$"}
 OBJECTS = {"type": "array", "items": {"type": "object"}}
+SELECTOR: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "minProperties": 1,  # an empty one selects everything
+    "properties": {
+        "matchLabels": {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+        "matchExpressions": OBJECTS | {"minItems": 1},
+    },
+}
+BLOCK = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
+PEER: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "minProperties": 1,
+    "properties": {
+        "ipBlock": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["cidr"],
+            "properties": {"cidr": BLOCK, "except": {"type": "array", "items": BLOCK}},
+        },
+        "namespaceSelector": SELECTOR,
+        "podSelector": SELECTOR,
+    },
+}
+PEERS = {"type": "array", "items": PEER}
+"""Of a NetworkPolicy, where nothing means everything: an empty selector or a rule without `to` is refused."""
+NAMESPACED = {"type": "array", "items": PEER | {"required": ["namespaceSelector"]}, "minItems": 1}
+PORT: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["port"],
+    "properties": {"port": {"type": "integer", "minimum": 1}, "protocol": {"enum": ["TCP", "UDP"]}},
+}
+EGRESS: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["to", "ports"],
+    "properties": {"to": PEERS | {"minItems": 1}, "ports": {"type": "array", "items": PORT, "minItems": 1}},
+}
 SECONDS = {"type": "integer", "minimum": 0}
 GROUP: Schema = {
     "type": "object",
@@ -56,6 +96,8 @@ GROUP: Schema = {
         "priorityClassName": {"type": "string"},
         "runtimeClassName": {"type": "string"},
         "env": OBJECTS,
+        "volumes": OBJECTS,
+        "volumeMounts": OBJECTS,
     },
     # A GPU that is idle for a minute costs less than weights that are loaded again.
     "if": {"required": ["gpus"], "properties": {"gpus": {"minimum": 1}}},
@@ -81,7 +123,14 @@ RULES: dict[str, Schema] = {
     "loadTest.args": {"type": "array", "items": {"type": "string"}},
     "workerGroups": {"type": "array", "items": GROUP},
     "user": {"type": "integer", "minimum": 1},
+    "networkPolicy.edge": PEERS,
+    "networkPolicy.operator": NAMESPACED,
+    "networkPolicy.prometheus": NAMESPACED,
+    "networkPolicy.dns": PEERS | {"minItems": 1},
+    "networkPolicy.gatewayEgress": {"type": "array", "items": EGRESS},
 }
+for _place in ("apiServer", "database", "redis", "rayRedis", "otlp", "weights"):
+    RULES |= {f"networkPolicy.{_place}.to": PEERS, f"networkPolicy.{_place}.port": {"type": "integer", "minimum": 1}}
 for _pods in ("head", "gatewayPods"):
     RULES |= {f"{_pods}.cpu": {"type": "number", "exclusiveMinimum": 0}, f"{_pods}.memory": QUANTITY}
 

@@ -31,6 +31,10 @@ KINDS = {  # by group and version: kind, plural, whether it has a namespace
     "policy/v1": [("PodDisruptionBudget", "poddisruptionbudgets", True)],
     "networking.k8s.io/v1": [("NetworkPolicy", "networkpolicies", True), ("Ingress", "ingresses", True)],
     "rbac.authorization.k8s.io/v1": [("Role", "roles", True), ("RoleBinding", "rolebindings", True)],
+    "admissionregistration.k8s.io/v1": [
+        ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", False),
+        ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False),
+    ],
     "ray.io/v1": [("RayService", "rayservices", True)],
     "gateway.networking.k8s.io/v1": [("HTTPRoute", "httproutes", True)],
     "monitoring.coreos.com/v1": [("PodMonitor", "podmonitors", True), ("PrometheusRule", "prometheusrules", True)],

@@ -16,6 +16,9 @@ VLLM: Tree = {"name": "m", "model": {"source": "org/model"}, "engine": {"kind": 
 H100: Tree = {"name": "h100", "gpus": 1, "acceleratorType": "H100", "cpu": 8, "memory": "64Gi"}
 A100: Tree = {"name": "a100", "gpus": 1, "acceleratorType": "A100", "cpu": 8, "memory": "64Gi"}
 
+ANYWHERE: Tree = {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}}
+OPERATOR: Tree = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}}
+
 MISSPELT: list[tuple[Tree, str]] = [
     ({"deploymnets": []}, "additional properties 'deploymnets' not allowed"),
     ({"config": {"gateway": {"replcas": 2}}}, "at '/config/gateway': additional properties 'replcas' not allowed"),
@@ -36,6 +39,20 @@ MISSPELT: list[tuple[Tree, str]] = [
     ({"user": 0}, "at '/user': minimum"),
     ({"image": {"digest": "sha256:short"}}, "at '/image/digest'"),
     ({"rayVersion": "latest"}, "at '/rayVersion'"),
+    ({"networkPolicy": {"internet": True}}, "'internet' not allowed"),
+    (
+        {"networkPolicy": {"operator": [OPERATOR]}},
+        "at '/networkPolicy/operator/0': missing property 'namespaceSelector'",
+    ),
+    (
+        {"networkPolicy": {"operator": [OPERATOR | {"namespaceSelector": {}}]}},
+        "'/networkPolicy/operator/0/namespaceSelector'",
+    ),
+    ({"networkPolicy": {"prometheus": []}}, "at '/networkPolicy/prometheus': minItems"),
+    ({"networkPolicy": {"database": {"to": [{}]}}}, "at '/networkPolicy/database/to/0': minProperties"),
+    ({"networkPolicy": {"database": {"to": [{"ipBlok": {"cidr": "10.0.0.1/32"}}]}}}, "'ipBlok' not allowed"),
+    ({"networkPolicy": {"gatewayEgress": [{"ports": [{"port": 443}]}]}}, "gatewayEgress/0': missing property 'to'"),
+    ({"networkPolicy": {"gatewayEgress": [{"to": [ANYWHERE]}]}}, "gatewayEgress/0': missing property 'ports'"),
     ({"head": {"faultTolerance": {"redisAddress": "redis://user:word@host:6379"}}}, "redisAddress"),
 ]
 
@@ -68,7 +85,17 @@ CONTRADICTIONS: list[tuple[str, Tree, str]] = [
     ("default", {"deployments": [VLLM, VLLM], "workerGroups": [H100]}, "two are called 'm'"),
     ("default", {"workerGroups": [H100 | {"minReplicas": 2, "maxReplicas": 1}]}, "'h100' has minReplicas above maxReplicas"),
     ("default", {"workerGroups": [H100, H100]}, "two are called 'h100'"),
-    ("default", {"deployments": [{"name": "x", "engine": {"kind": "http", "url": "http://x/v1", "key_env": "X_KEY"}}]}, "an engine's key_env is X_KEY; add an item"),
+    ("default", {"deployments": [{"name": "x", "engine": {"kind": "http", "url": "http://x/v1", "key_env": "X_KEY"}}]}, "gatewayPods.env: an engine's key_env is X_KEY; add an item"),
+    ("default", {"extraEnv": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}]}, "extraEnv: every pod would see X"),
+    ("default", {"extraEnv": [{"name": "X_KEY", "value": "y"}], "gatewayPods": {"env": [{"name": "X_KEY", "value": "y"}]}}, "extraEnv: every pod would see X_KEY"),
+    ("default", {"extraVolumes": [{"name": "ca", "secret": {"secretName": "clinserve"}}]}, "extraVolumes: every pod would see what 'ca' brings"),
+    ("default", {"extraVolumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]}, "extraVolumes: every pod would see what 't'"),
+    ("default", {"head": {"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "clinserve", "key": "pepper"}}}]}}, "head.env: X is from the Secret clinserve"),
+    ("default", {"weights": {"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "clinserve", "key": "pepper"}}}]}}, "weights.env: X is from the Secret clinserve"),
+    ("one-gpu", {"workerGroups": [H100 | {"acceleratorType": "A10G", "volumes": [{"name": "s", "secret": {"secretName": "clinserve"}}]}]}, "h100.volumes: 's' is from the Secret clinserve"),
+    ("aks", {"azureWorkloadIdentity": {"engineClientId": ""}}, "azureWorkloadIdentity.engineClientId: 'medgemma-27b' is downloaded"),
+    ("aks", {"azureWorkloadIdentity": {"engineClientId": "11111111-2222-3333-4444-555555555555"}}, "is the gateways' own; an engine must not be"),
+    ("aks", {"config": {"secrets": {"key_vault": "https://x.vault.azure.net"}}}, "config.secrets.key_vault: who may read a vault reads all of it"),
     ("default", {"deployments": [VLLM], "workerGroups": [H100], "weights": {"kind": "image", "image": {"reference": "r/m:1"}}}, "name the image by digest"),
     ("default", {"deployments": [VLLM], "workerGroups": [H100], "weights": {"kind": "blob"}}, "weights.blob: name storageAccount and container"),
     ("default", {"weights": {"kind": "claim"}}, "weights.claim: name an existingClaim"),
@@ -78,9 +105,16 @@ CONTRADICTIONS: list[tuple[str, Tree, str]] = [
     ("default", {"httpRoute": {"enabled": True, "hostnames": ["x.example"]}}, "httpRoute.parentRefs: name the Gateway"),
     ("aks", {"httpRoute": {"hostnames": []}}, "httpRoute.hostnames: name at least one"),
     ("one-gpu", {"ingress": {"tlsSecret": ""}}, "ingress.tlsSecret"),
-    ("locked-down", {"networkPolicy": {"internet": True}}, "offline: contradicts networkPolicy.internet"),
-    ("locked-down", {"networkPolicy": {"database": {"to": []}}}, "networkPolicy.database.to: offline, every endpoint is named"),
-    ("locked-down", {"deployments": [{"name": "x", "engine": {"kind": "http", "url": "http://x/v1"}}]}, "'x' is elsewhere; name where"),
+    ("locked-down", {"networkPolicy": {"weights": {"to": [ANYWHERE]}}}, "offline: contradicts 0.0.0.0/0 in networkPolicy"),
+    ("default", {"networkPolicy": {"database": {"to": []}}}, "networkPolicy.database.to: say where it is"),
+    ("default", {"networkPolicy": {"redis": {"to": []}}}, "networkPolicy.redis.to: say where it is"),
+    ("default", {"networkPolicy": {"apiServer": {"to": []}}}, "networkPolicy.apiServer.to: say where it is"),
+    ("aks", {"networkPolicy": {"rayRedis": {"to": []}}}, "networkPolicy.rayRedis.to: say where it is"),
+    ("aks", {"networkPolicy": {"otlp": {"to": []}}}, "networkPolicy.otlp.to: say where it is"),
+    ("aks", {"networkPolicy": {"weights": {"to": []}}}, "networkPolicy.weights.to: weights come from az://hospitalmodels"),
+    ("aks", {"networkPolicy": {"gatewayEgress": []}}, "networkPolicy.gatewayEgress: 'gpt-elsewhere' is, config.identity.issuers are elsewhere"),
+    ("aks", {"networkPolicy": {"weights": {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}}}, "0.0.0.0/0 has the nodes' metadata in it"),
+    ("locked-down", {"deployments": [{"name": "x", "engine": {"kind": "http", "url": "http://x/v1"}}]}, "'x' is elsewhere; say where"),
     ("aks", {"monitoring": {"rules": {"enabled": True}}}, "azmonitoring.coreos.com/v1 has no PrometheusRule"),
     ("aks", {"azureWorkloadIdentity": {"clientId": ""}}, "keyVaultCsi needs azureWorkloadIdentity.clientId"),
     ("default", {"loadTest": LOAD_TEST}, "loadTest.enabled: needs a key"),

@@ -47,19 +47,55 @@ azureWorkloadIdentity.clientId: secrets.keyVaultCsi needs azureWorkloadIdentity.
 {{- if and .Values.secrets.keyVaultCsi.enabled (not (and .Values.secrets.keyVaultCsi.vault .Values.secrets.keyVaultCsi.tenantId)) }}
 secrets.keyVaultCsi: name vault and tenantId
 {{- end }}
-{{- $known := list }}
-{{- range .Values.extraEnv }}{{ $known = append $known .name }}{{ end }}
+{{- if and .Values.secrets.keyVaultCsi.enabled .Values.workerGroups (not .Values.azureWorkloadIdentity.engineClientId) }}
+azureWorkloadIdentity.engineClientId: secrets.keyVaultCsi brings engines their secret as this identity; it may read no other
+{{- end }}
+{{- with .Values.azureWorkloadIdentity.engineClientId }}
+{{- if eq . $.Values.azureWorkloadIdentity.clientId }}
+azureWorkloadIdentity.engineClientId: is the gateways' own; an engine must not be what may read every secret
+{{- end }}
+{{- end }}
+{{- if dig "secrets" "key_vault" "" .Values.config }}
+config.secrets.key_vault: who may read a vault reads all of it; secrets.keyVaultCsi brings each pod what it needs
+{{- end }}
+{{- $gateways := list }}
+{{- range .Values.gatewayPods.env }}{{ $gateways = append $gateways .name }}{{ end }}
 {{- range .Values.deployments }}
 {{- with dig "engine" "key_env" "" . }}
-{{- if not (has . $known) }}
-extraEnv: an engine's key_env is {{ . }}; add an item of this name with valueFrom.secretKeyRef
+{{- if not (has . $gateways) }}
+gatewayPods.env: an engine's key_env is {{ . }}; add an item of this name with valueFrom.secretKeyRef
 {{- end }}
 {{- end }}
 {{- end }}
 {{- range .Values.config.guards }}
 {{- with .key_env }}
-{{- if not (has . $known) }}
-extraEnv: a guard's key_env is {{ . }}; add an item of this name with valueFrom.secretKeyRef
+{{- if not (has . $gateways) }}
+gatewayPods.env: a guard's key_env is {{ . }}; add an item of this name with valueFrom.secretKeyRef
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if or (dig "valueFrom" "secretKeyRef" "" .) (has .name $gateways) }}
+extraEnv: every pod would see {{ .name }}; put it where it is used: gatewayPods.env, weights.env (engines and prefetch), env of a group
+{{- end }}
+{{- end }}
+{{- range .Values.extraVolumes }}
+{{- if or .secret .projected (eq (dig "csi" "driver" "" .) "secrets-store.csi.k8s.io") }}
+extraVolumes: every pod would see what '{{ .name }}' brings; put it where it is used: gatewayPods.volumes, volumes of a group
+{{- end }}
+{{- end }}
+{{- $ours := include "clinserve.secretName" . }}
+{{- $others := dict "head" .Values.head "weights" .Values.weights }}
+{{- range .Values.workerGroups }}{{ $_ := set $others .name . }}{{ end }}
+{{- range $name, $pod := $others }}
+{{- range $pod.env }}
+{{- if eq (dig "valueFrom" "secretKeyRef" "name" "" .) $ours }}
+{{ $name }}.env: {{ .name }} is from the Secret {{ $ours }}, which is the gateways'; take it from a Secret of its own
+{{- end }}
+{{- end }}
+{{- range $pod.volumes }}
+{{- if contains (printf "%q" $ours) (toJson .) }}
+{{ $name }}.volumes: '{{ .name }}' is from the Secret {{ $ours }}, which is the gateways'; take it from a Secret of its own
 {{- end }}
 {{- end }}
 {{- end }}
@@ -185,6 +221,9 @@ weights.kind: '{{ .name }}' is downloaded ({{ $source }}), and a volume of kind 
 {{- if and (not (hasPrefix "/" $source)) $.Values.weights.readOnly }}
 weights.readOnly: '{{ .name }}' is downloaded ({{ $source }}) and needs a place; set it to false, or name a directory as model.source
 {{- end }}
+{{- if and (hasPrefix "az://" $source) (not $.Values.azureWorkloadIdentity.engineClientId) }}
+azureWorkloadIdentity.engineClientId: '{{ .name }}' is downloaded ({{ $source }}); name the identity that may read it, and nothing else
+{{- end }}
 {{- if and $.Values.offline (not (hasPrefix "/" $source)) }}
 offline: '{{ .name }}' would be downloaded ({{ $source }}); name a directory of the weights volume as model.source
 {{- end }}
@@ -213,22 +252,45 @@ ingress.tlsSecret: name the Secret with the certificate; keys and records do not
 {{- end -}}
 
 {{- define "clinserve.check.network" }}
-{{- if and .Values.offline (not .Values.networkPolicy.enabled) }}
+{{- $policy := .Values.networkPolicy }}
+{{- if and .Values.offline (not $policy.enabled) }}
 offline: means that policies let nothing out but what is named; set networkPolicy.enabled
 {{- end }}
-{{- if and .Values.offline .Values.networkPolicy.internet }}
-offline: contradicts networkPolicy.internet
+{{- if $policy.enabled }}
+{{- $uses := dict "apiServer" "true" "otlp" (dig "telemetry" "traces" "otlp" "" .Values.config) "rayRedis" .Values.head.faultTolerance.redisAddress }}
+{{- if not .Values.trial.enabled }}{{ $uses = merge $uses (dict "database" (include "clinserve.usesDatabase" .) "redis" (include "clinserve.usesRedis" .)) }}{{ end }}
+{{- $hints := dict "apiServer" " (kubectl get endpointslices -n default -l kubernetes.io/service-name=kubernetes)" }}
+{{- range $name, $used := $uses }}
+{{- if and $used (not (get $policy $name).to) }}
+networkPolicy.{{ $name }}.to: say where it is, such as [{ipBlock: {cidr: 10.0.0.10/32}}]{{ get $hints $name }}
 {{- end }}
-{{- if .Values.offline }}
-{{- range $name, $used := dict "database" (include "clinserve.usesDatabase" .) "redis" (include "clinserve.usesRedis" .) "apiServer" "true" "otlp" (dig "telemetry" "traces" "otlp" "" .Values.config) }}
-{{- if and $used (not (get $.Values.networkPolicy $name).to) (not (and $.Values.trial.enabled (has $name (list "database" "redis")))) }}
-networkPolicy.{{ $name }}.to: offline, every endpoint is named; say where, such as [{ipBlock: {cidr: 10.0.0.10/32}}]
 {{- end }}
-{{- end }}
+{{- $elsewhere := list }}
 {{- range .Values.deployments }}
-{{- if and (eq .engine.kind "http") (not $.Values.networkPolicy.extraEgress) }}
-networkPolicy.extraEgress: offline, and '{{ .name }}' is elsewhere; name where
+{{- if eq .engine.kind "http" }}{{ $elsewhere = append $elsewhere (printf "'%s' is" .name) }}{{ end }}
+{{- $sources := list (dig "model" "source" "/" .) }}
+{{- range .adapters }}{{ $sources = append $sources (.source | default "/") }}{{ end }}
+{{- range $source := $sources }}
+{{- if not (or (hasPrefix "/" $source) $policy.weights.to) }}
+networkPolicy.weights.to: weights come from {{ $source }}; say where that is, such as the private endpoint of the storage account
 {{- end }}
+{{- end }}
+{{- end }}
+{{- if dig "identity" "issuers" "" .Values.config }}{{ $elsewhere = append $elsewhere "config.identity.issuers are" }}{{ end }}
+{{- range .Values.config.guards }}{{ if .url }}{{ $elsewhere = append $elsewhere (printf "guard '%s' is" .name) }}{{ end }}{{ end }}
+{{- if dig "batches" "blob" "" .Values.config }}{{ $elsewhere = append $elsewhere "config.batches.blob is" }}{{ end }}
+{{- if and $elsewhere (not $policy.gatewayEgress) }}
+networkPolicy.gatewayEgress: {{ join ", " $elsewhere }} elsewhere; say where
+{{- end }}
+{{- $text := toJson $policy }}
+{{- range list "0.0.0.0/0" "::/0" }}
+{{- $anywhere := printf "\"cidr\":\"%s\"" . }}
+{{- if and $.Values.offline (contains $anywhere $text) }}
+offline: contradicts {{ . }} in networkPolicy
+{{- end }}
+{{- end }}
+{{- if gt (len (regexFindAll "\"cidr\":\"0\\.0\\.0\\.0/0\"" $text -1)) (len (regexFindAll "\"cidr\":\"0\\.0\\.0\\.0/0\",\"except\":\\[[^]]*\"169\\.254\\.169\\.254/32\"" $text -1)) }}
+networkPolicy: 0.0.0.0/0 has the nodes' metadata in it, which gives out the node's identity; add except: [169.254.169.254/32]
 {{- end }}
 {{- end }}
 {{- end -}}

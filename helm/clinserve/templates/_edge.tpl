@@ -1,4 +1,4 @@
-{{/* What the outside may ask for. Not here, and so not reachable: /_engine, /metrics, /admin, /livez, /readyz. */}}
+{{/* What the outside may ask for. Not here, and so not reachable: /_engine, /metrics, /admin, /livez, /health, /readyz. */}}
 {{- define "clinserve.publicPaths" -}}
 - /v1
 - /openai

@@ -8,7 +8,7 @@ spec:
   {{- . | nindent 2 }}
   {{- end }}
   restartPolicy: Never
-  serviceAccountName: {{ include "clinserve.serviceAccount" $root }}
+  serviceAccountName: {{ include "clinserve.serviceAccount" (list $root .role) }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   securityContext: {{- include "clinserve.podSecurity" $root | nindent 4 }}
@@ -25,18 +25,18 @@ spec:
       command: {{- toYaml .command | nindent 8 }}
       securityContext: {{- include "clinserve.containerSecurity" $root | nindent 8 }}
       env:
-        {{- include "clinserve.env" $root | nindent 8 }}
+        {{- include "clinserve.env" (list $root .role) | nindent 8 }}
         {{- with .env }}
         {{- . | nindent 8 }}
         {{- end }}
       resources: {{- toYaml $root.Values.jobs.resources | nindent 8 }}
       volumeMounts:
-        {{- include "clinserve.mounts" $root | nindent 8 }}
+        {{- include "clinserve.mounts" (list $root .role) | nindent 8 }}
         {{- if .weights }}
         - {name: weights, mountPath: {{ $root.Values.weights.mountPath }}}
         {{- end }}
   volumes:
-    {{- include "clinserve.volumes" (list $root .config) | nindent 4 }}
+    {{- include "clinserve.volumes" (list $root .role .config) | nindent 4 }}
     {{- if and (eq .role "prepare") $root.Values.state.existingClaim }}
     - {name: state, persistentVolumeClaim: {claimName: {{ $root.Values.state.existingClaim }}}}
     {{- else }}

@@ -45,8 +45,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.secrets.existingSecret | default (printf "%s-secrets" (include "clinserve.fullname" .)) -}}
 {{- end -}}
 
+{{/* One for each role, so that what one may do, in Kubernetes or in Azure, no other may:
+     {{ include "clinserve.serviceAccount" (list . "engine") }} */}}
 {{- define "clinserve.serviceAccount" -}}
-{{- .Values.serviceAccount.name | default (include "clinserve.fullname" .) -}}
+{{- $root := index . 0 -}}
+{{- $name := include "clinserve.fullname" $root -}}
+{{- $role := get (dict "gateway" "" "prefetch" "engine" "load-test" "test") (index . 1) -}}
+{{- if eq (index . 1) "gateway" -}}{{- $root.Values.serviceAccount.name | default $name -}}
+{{- else -}}{{- printf "%s-%s" $name ($role | default (index . 1)) -}}{{- end -}}
 {{- end -}}
 
 {{/* Where the API is, inside the cluster: KubeRay's Service, which follows the cluster that is in force. */}}

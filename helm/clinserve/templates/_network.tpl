@@ -15,10 +15,9 @@ matchExpressions:
   - {key: app.kubernetes.io/component, operator: In, values: [{{ rest . | join ", " }}]}
 {{- end -}}
 
-{{/* One rule out: {{ include "clinserve.out" .Values.networkPolicy.database }}. No `to`: anywhere, on this port. */}}
+{{/* One rule out: {{ include "clinserve.out" .Values.networkPolicy.database }}. A rule without `to` would mean anywhere; that there is
+     one is checked. */}}
 {{- define "clinserve.out" -}}
 - ports: [{port: {{ .port }}, protocol: TCP}]
-  {{- with .to }}
-  to: {{- toYaml . | nindent 4 }}
-  {{- end }}
+  to: {{- toYaml (required "networkPolicy: a `to` is missing" .to) | nindent 4 }}
 {{- end -}}

@@ -23,37 +23,42 @@ seccompProfile: {type: RuntimeDefault}
 {{- $root := index . 0 -}}
 {{ include "clinserve.selector" $root }}
 app.kubernetes.io/component: {{ index . 1 }}
-{{- if $root.Values.azureWorkloadIdentity.clientId }}
+{{- if include "clinserve.identity" . }}
 azure.workload.identity/use: "true"
 {{- end }}
 {{- end -}}
 
-{{/* The environment that the product reads in every container: where its configuration and its secrets are. */}}
+{{/* Who the pods of a role are in Azure, if anybody: {{ include "clinserve.identity" (list . "engine") }}. Gateways ask Entra ID,
+     Azure OpenAI and Blob Storage; engines and the prefetch job fetch weights. Nobody else gets a token. */}}
+{{- define "clinserve.identity" -}}
+{{- $azure := (index . 0).Values.azureWorkloadIdentity -}}
+{{- if eq (index . 1) "gateway" }}{{ $azure.clientId }}{{ else if has (index . 1) (list "engine" "prefetch") }}{{ $azure.engineClientId }}{{ end -}}
+{{- end -}}
+
+{{/* The environment that the product reads: where its configuration and its secrets are.
+     {{ include "clinserve.env" (list . "engine") }} */}}
 {{- define "clinserve.env" -}}
+{{- $root := index . 0 -}}
+{{- $role := index . 1 -}}
 - {name: CLINSERVE_CONFIG, value: /etc/clinserve/config/clinserve.yaml}
 - {name: HOME, value: /tmp/home}
 - {name: XDG_CACHE_HOME, value: /tmp/cache}
-{{- if not (dig "secrets" "key_vault" "" .Values.config) }}
-{{- range $name := list "PEPPER" "ENGINE_SECRET" "CACHE_SALT" "CONTENT_SECRET" "AUDIT_SECRET" "AUDIT_SIGNING_KEY" }}
-- {name: CLINSERVE_{{ $name }}_FILE, value: /etc/clinserve/secrets/{{ $name | lower | replace "_" "-" }}}
-{{- end }}
-{{- if and .Values.secrets.databasePassword (include "clinserve.usesDatabase" .) }}
-- {name: CLINSERVE_DATABASE_PASSWORD_FILE, value: /etc/clinserve/secrets/database-password}
-{{- end }}
-{{- if and .Values.secrets.redisPassword (include "clinserve.usesRedis" .) }}
-- {name: CLINSERVE_REDIS_PASSWORD_FILE, value: /etc/clinserve/secrets/redis-password}
-{{- end }}
-{{- end }}
-{{- if .Values.offline }}
+{{- include "clinserve.secretEnv" . }}
+{{- if $root.Values.offline }}
 - {name: HF_HUB_OFFLINE, value: "1"}
 {{- end }}
-{{- if eq (include "clinserve.weightsWritable" .) "true" }}
-- {name: HF_HOME, value: {{ .Values.weights.mountPath }}/hub}
+{{- if has $role (list "engine" "prefetch") }}
+{{- if eq (include "clinserve.weightsWritable" $root) "true" }}
+- {name: HF_HOME, value: {{ $root.Values.weights.mountPath }}/hub}
 {{- end }}
-{{- if .Values.azureWorkloadIdentity.clientId }}
+{{- with $root.Values.weights.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- if include "clinserve.identity" . }}
 - {name: AZURE_TOKEN_CREDENTIALS, value: WorkloadIdentityCredential}
 {{- end }}
-{{- with .Values.extraEnv }}
+{{- with $root.Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -66,28 +71,27 @@ azure.workload.identity/use: "true"
 {{- if or .Values.trial.enabled (dig "quotas" "redis" "" .Values.config) }}true{{ end -}}
 {{- end -}}
 
+{{/* {{ include "clinserve.mounts" (list . "engine") }} */}}
 {{- define "clinserve.mounts" -}}
+{{- $root := index . 0 -}}
 - {name: config, mountPath: /etc/clinserve/config, readOnly: true}
-- {name: secrets, mountPath: /etc/clinserve/secrets, readOnly: true}
+{{- with include "clinserve.secretsMount" . }}
+{{ . }}
+{{- end }}
 - {name: tmp, mountPath: /tmp}
-- {name: state, mountPath: {{ .Values.config.server.state_dir }}}
-{{- with .Values.extraVolumeMounts }}
+- {name: state, mountPath: {{ $root.Values.config.server.state_dir }}}
+{{- with $root.Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{/* config: the ConfigMap's name. Jobs that run before an upgrade have one of their own: the other is still the old one. */}}
+{{/* {{ include "clinserve.volumes" (list . "engine" $configMap) }}. Jobs that run before an upgrade have a ConfigMap of their
+     own: the other is still the old one. */}}
 {{- define "clinserve.volumes" -}}
 {{- $root := index . 0 -}}
-- {name: config, configMap: {name: {{ index . 1 }}}}
-{{- if $root.Values.secrets.keyVaultCsi.enabled }}
-- name: secrets
-  csi:
-    driver: secrets-store.csi.k8s.io
-    readOnly: true
-    volumeAttributes: {secretProviderClass: {{ include "clinserve.fullname" $root }}}
-{{- else }}
-- {name: secrets, secret: {secretName: {{ include "clinserve.secretName" $root }}, defaultMode: 0440}}
+- {name: config, configMap: {name: {{ index . 2 }}}}
+{{- with include "clinserve.secretsVolume" . }}
+{{ . }}
 {{- end }}
 - {name: tmp, emptyDir: {sizeLimit: {{ $root.Values.tmpSize }}}}
 {{- with $root.Values.extraVolumes }}
@@ -132,13 +136,8 @@ spec:
   {{- with include "clinserve.imagePullSecrets" $root }}
   {{- . | nindent 2 }}
   {{- end }}
-  {{- if eq .role "head" }}
-  serviceAccountName: {{ include "clinserve.fullname" $root }}-head
-  automountServiceAccountToken: true # the autoscaler asks the API server for pods
-  {{- else }}
-  serviceAccountName: {{ include "clinserve.serviceAccount" $root }}
-  automountServiceAccountToken: false
-  {{- end }}
+  serviceAccountName: {{ include "clinserve.serviceAccount" (list $root .role) }}
+  automountServiceAccountToken: {{ eq .role "head" }} # the autoscaler asks the API server for pods
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "clinserve.grace" $root }}
   shareProcessNamespace: true # whose metrics are a living process's is seen in /proc
@@ -191,7 +190,7 @@ spec:
         - {name: serve, containerPort: {{ $root.Values.config.server.port }}}
         - {name: metrics, containerPort: 8080}
       env:
-        {{- include "clinserve.env" $root | nindent 8 }}
+        {{- include "clinserve.env" (list $root .role) | nindent 8 }}
         {{- include "clinserve.rayEnv" $root | nindent 8 }}
         {{- with $pod.env }}
         {{- toYaml . | nindent 8 }}
@@ -211,8 +210,11 @@ spec:
           {{- end }}
         {{- end }}
       volumeMounts:
-        {{- include "clinserve.mounts" $root | nindent 8 }}
+        {{- include "clinserve.mounts" (list $root .role) | nindent 8 }}
         - {name: run, mountPath: /run/clinserve}
+        {{- with $pod.volumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- if and (eq .role "engine") (ne $root.Values.weights.kind "none") }}
         - {name: weights, mountPath: {{ $root.Values.weights.mountPath }}, readOnly: {{ ne (include "clinserve.weightsWritable" $root) "true" }}}
         {{- end }}
@@ -223,7 +225,10 @@ spec:
     {{- include "clinserve.logContainer" . | nindent 4 }}
     {{- end }}
   volumes:
-    {{- include "clinserve.volumes" (list $root (printf "%s-config" (include "clinserve.fullname" $root))) | nindent 4 }}
+    {{- include "clinserve.volumes" (list $root .role (printf "%s-config" (include "clinserve.fullname" $root))) | nindent 4 }}
+    {{- with $pod.volumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
     - {name: run, emptyDir: {medium: Memory, sizeLimit: 16Mi}}
     {{- if and (eq .role "gateway") $root.Values.state.existingClaim }}
     - {name: state, persistentVolumeClaim: {claimName: {{ $root.Values.state.existingClaim }}}}
