@@ -128,6 +128,7 @@ def build_parts(
         digest=audit.digest,
         new_digests=functools.partial(AnswerDigests, audit.digester) if settings.audit.enabled else NoDigests,
         on_reckoned=lambda by: metrics.noted("reckonings", by),
+        on_unusable=lambda deployment: metrics.noted("unusable_usage", deployment),
     )
     fleet = fleet or NoFleet()
     return Parts(

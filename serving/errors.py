@@ -46,6 +46,7 @@
     │       ├── BudgetExhausted 429   a limit per day or month
     │       └── RequestTooLarge 429   one request above a whole limit: waiting does not help
     ├── StoreUnavailable 503          tenants/stores.py: the database is away
+    │   └── NotStorable 503           it is there, and does not take this value
     ├── ContentsUnavailable 503       batches/contents.py: the files' disk or Blob Storage is away
     ├── QuotasUnavailable 503         tenants/quotas.py: Redis is away, and the server is set to refuse then
     ├── RepeatsUnavailable 503        tenants/repeats.py: likewise, and the request has an Idempotency-Key

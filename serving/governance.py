@@ -166,6 +166,7 @@ def build_ledger(settings: Settings, store: SqlUsage, metrics: Metrics) -> Ledge
         spool=settings.server.state_dir / "spool" / "usage",
         flush=settings.usage.flush,
         on_lost=lambda count: metrics.noted("lost_records", "usage", count=count),
+        on_refused=lambda: metrics.noted("refused_records", "usage"),
     )
     return StoredLedger(writer)
 
@@ -186,6 +187,7 @@ def build_audit(
         witness=settings.audit.witness,
         on_unwritten=lambda: metrics.noted("unwritten_audit_records"),
         on_lost=lambda count: metrics.noted("lost_records", "audit", count=count),
+        on_refused=lambda: metrics.noted("refused_records", "audit"),
         on_checkpoint=on_checkpoint,
     )
 

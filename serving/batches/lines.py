@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serving.batches.batch import Problem
+from serving.protocol import usage
 from serving.tenants.callers import Caller
 
 _CUSTOM_ID = 512
@@ -171,25 +172,20 @@ def body_of(line: Line) -> bytes:
 
 
 def usage_in(answer: Answer) -> tuple[int, int, int]:
-    """Tokens: prompt, of these cached, completion; OpenAI's names or those of a response object."""
+    """Tokens: prompt, of these cached, completion; 0 for what the answer does not say in numbers that can be."""
     try:
-        usage = json.loads(answer.body).get("usage") or {}
-        details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        return (
-            int(prompt or usage.get("input_tokens") or 0),
-            int(details.get("cached_tokens") or 0),
-            int(completion or usage.get("output_tokens") or 0),
-        )
-    except (ValueError, AttributeError, TypeError):
+        value = json.loads(answer.body)
+    except (ValueError, RecursionError):
         return 0, 0, 0
+    said = usage.usage_in(value.get("usage")) if isinstance(value, dict) else None
+    return (said.prompt or 0, said.cached, said.completion or 0) if said else (0, 0, 0)
 
 
 def answered(batch_id: str, line: Line, answer: Answer) -> bytes:
     """The line of the output file, or of the error file when the status says so."""
     try:
         json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return not_answered(batch_id, line, "server_error", "The answer could not be read.")
     head = json.dumps({"id": _id(batch_id, line.number), "custom_id": line.custom_id})
     about = json.dumps({"status_code": answer.status, "request_id": answer.request_id})

@@ -45,18 +45,20 @@ class Books:
         self._audit = audit
         self._prices = prices
 
-    def price(self, record: RequestRecord) -> None:
-        """Fill in what the request has cost."""
+    def enter(self, record: RequestRecord) -> None:
+        """Fill in what the request has cost, and hand it over. Plain calls: this may run in a cancelled task."""
+        self._price(record)
+        try:
+            if record.admitted:
+                self._ledger.record(_usage_of(record))
+        finally:
+            if record.deployment:
+                self._audit.record(_event_of(record))
+
+    def _price(self, record: RequestRecord) -> None:
         if record.admitted and (price := self._prices.get(record.deployment)):
             tokens = Usage(record.prompt_tokens, record.cached_tokens, record.completion_tokens)
             record.cost_micros = price.micros(tokens)
-
-    def enter(self, record: RequestRecord) -> None:
-        """Plain calls that hand over to writers: this may run in a cancelled task."""
-        if record.admitted:
-            self._ledger.record(_usage_of(record))
-        if record.deployment:
-            self._audit.record(_event_of(record))
 
 
 def _usage_of(record: RequestRecord) -> UsageRecord:
@@ -77,6 +79,7 @@ def _usage_of(record: RequestRecord) -> UsageRecord:
         cost_micros=record.cost_micros,
         first_token=record.first_token,
         duration=record.duration,
+        estimated=record.estimated,
     )
 
 
@@ -102,6 +105,7 @@ def _event_of(record: RequestRecord) -> AuditEvent:
             "prompt_tokens": record.prompt_tokens,
             "cached_tokens": record.cached_tokens,
             "completion_tokens": record.completion_tokens,
+            "tokens_estimated": record.estimated,
             "duration_ms": round(record.duration * 1000),
         },
     )

@@ -102,5 +102,9 @@ async def _answer(
         return await whole(blocks)
     first = await started(blocks)  # 503, 504, while a status can still be sent
     return EventStream(
-        first, blocks, dialect=spoken_in(request.scope), on_error=lambda error: gateway.log.broke(record, error)
+        first,
+        blocks,
+        dialect=spoken_in(request.scope),
+        record=record,
+        on_error=lambda error: gateway.log.broke(record, error),
     )

@@ -6,6 +6,7 @@ BaseHTTPMiddleware would buffer streams.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 
@@ -148,12 +149,16 @@ class Recorded:
             record.reckoning.add_done_callback(lambda _: self._write(record))
 
     def _write(self, record: RequestRecord) -> None:
-        self._books.price(record)
-        self._metrics.finished(record)
-        self._books.enter(record)
-        record.trace.end(record)
+        """The books first. What fails costs itself only."""
+        steps = [self._books.enter, self._metrics.finished, record.trace.end]
         if record.route not in QUIET_ROUTES:
-            self._log.finished(record)  # last: a disk that is full must not keep a record out of the books
+            steps.append(self._log.finished)
+        for step in steps:
+            try:
+                step(record)
+            except Exception as error:
+                with contextlib.suppress(OSError):  # a full disk
+                    self._log.broke(record, error)
 
 
 class BodyLimit:

@@ -54,7 +54,12 @@ async def create(caller: SignedIn, body: ResponsesBody, gateway: Gateway, reques
     own = with_ids(own, head["id"])
     keep = functools.partial(gateway.responses.kept, caller, items=own) if kept else keep_nothing
     form = AsResponse(
-        head, logprobs=body.logprobs, stream=bool(body.stream), dialect=spoken_in(request.scope), keep=keep
+        head,
+        logprobs=body.logprobs,
+        stream=bool(body.stream),
+        dialect=spoken_in(request.scope),
+        record=request.state.record,
+        keep=keep,
     )
     try:
         if body.background:

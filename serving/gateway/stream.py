@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -22,14 +24,15 @@ from starlette.types import Receive, Scope, Send
 
 from serving.errors import EngineFailed, ServingError
 from serving.gateway.dialects.dialect import Dialect
-from serving.gateway.digests import Digests
+from serving.gateway.digests import Digests, choices_in, text_in
 from serving.gateway.form import Blocks
 from serving.gateway.settlement import Settlement
 from serving.protocol import sse
+from serving.protocol.usage import ReportedUsage, usage_in
 from serving.telemetry.record import RequestRecord
-from serving.tenants.quotas import Usage
 
-_has_usage = re.compile(rb'"usage": ?\{').search  # not of null, which some engines put into every event
+_has_usage = re.compile(rb'"usage"\s*:\s*\{').search  # not of null, which some engines put into every event
+_BYTES_A_TOKEN = 4  # of English; rather too few than too many
 
 
 async def settled(blocks: Blocks, settlement: Settlement, *, hide_usage: bool) -> Blocks:
@@ -49,20 +52,20 @@ async def settled(blocks: Blocks, settlement: Settlement, *, hide_usage: bool) -
     except ServingError as error:
         record.outcome = error.code
         if error.free and not meter.seen:
-            meter.usage = Usage()
+            meter.spent_nothing()
         raise
     except (GeneratorExit, asyncio.CancelledError):
         record.outcome = "ok" if meter.is_whole else "client_left"
         raise
     finally:
-        settlement.end(meter.usage, seen=meter.seen)
+        settlement.end(meter.believed(), seen=meter.seen)
 
 
 class _Meter:
     """Reads times and tokens off an answer as it passes. On the path of every token: two searches in 250 bytes.
 
-    usage: what the engine said; None until it does. seen: events so far, one a token. is_whole: a stream's `[DONE]` has
-    passed, after which clients hang up.
+    reported: what the engine said; None until it does. seen: tokens so far, as far as that can be told without it.
+    is_whole: a stream's `[DONE]` has passed, after which clients hang up.
     """
 
     def __init__(self, record: RequestRecord, digests: Digests, *, hide_usage: bool) -> None:
@@ -70,18 +73,31 @@ class _Meter:
         self._digests = digests
         self._hide_usage = hide_usage
         self._events = -1 if record.operation == "chat" else 0  # a chat's first event only names the role
-        self.usage: Usage | None = None
+        self._size = 0
+        self.reported: ReportedUsage | None = None
         self.is_whole = False
 
     @property
     def seen(self) -> int:
-        return max(0, self._events)
+        """An event a token; but other endpoints put many into one, and an answer in one piece has none."""
+        return max(0, self._events, math.ceil(max(self._size, self._digests.size) / _BYTES_A_TOKEN))
+
+    def spent_nothing(self) -> None:
+        self.reported = ReportedUsage(0, 0, 0)
+
+    def believed(self) -> ReportedUsage | None:
+        """What the engine said; but for a text that is there, 0 tokens are none said."""
+        reported = self.reported
+        if reported is not None and reported.completion == 0 and max(self._size, self._digests.size):
+            return replace(reported, completion=None, unusable=reported.unusable | {"completion"})
+        return reported
 
     def read(self, block: bytes) -> bytes:
         record = self._record
         if not record.stream:
             record.passed("open")
             answer = _answer_in(block)
+            self._size = sum(len(text_in(choice).encode(errors="surrogatepass")) for choice in choices_in(answer))
             self._digests.whole(answer)
             self._take(answer.get("usage"))
             return block
@@ -92,35 +108,46 @@ class _Meter:
         self.is_whole = block.endswith(sse.DONE)
         self._digests.events(block)
         # Quotes inside the model's text are escaped, so this can only be the envelope's own key.
-        return self._without_usage(block) if _has_usage(block) else block
+        return block if self.reported is None and not _has_usage(block) else self._without_usage(block)
 
     def _without_usage(self, block: bytes) -> bytes:
+        """From the first usage on, each event is read: text may follow, which that one does not count."""
         kept = []
         for event in sse.events_in(block):
-            payload = sse.payload_of(event) if _has_usage(event) else None
-            if payload is not None:
-                self._take(payload.get("usage"))
+            payload = _payload_of(event)
+            if isinstance(payload.get("usage"), dict):
+                self._take(payload["usage"])
                 if self._hide_usage and not payload.get("choices"):
                     continue
+            elif self.reported is not None and any(map(text_in, choices_in(payload))):
+                self.reported = self.reported.with_one_more()
             kept.append(event)
         return b"".join(kept)
 
     def _take(self, usage: object) -> None:
-        if isinstance(usage, dict):
-            details = usage.get("prompt_tokens_details") or {}
-            self.usage = Usage(
-                prompt=usage.get("prompt_tokens") or 0,
-                cached=details.get("cached_tokens") or 0,
-                completion=usage.get("completion_tokens") or 0,
-            )
+        reported = usage_in(usage)
+        if reported is not None and reported.prompt == 0:  # of those that count nothing
+            reported = replace(reported, prompt=None, unusable=reported.unusable | {"prompt"})
+        if reported is not None:
+            self.reported = reported if self.reported is None else reported.after(self.reported)
+
+
+def _payload_of(event: bytes) -> dict[str, Any]:
+    """Empty for what is none: it is passed on as it is."""
+    try:
+        return sse.payload_of(event) or {}
+    except (ValueError, RecursionError):
+        return {}
 
 
 def _answer_in(block: bytes) -> dict[str, Any]:
     try:
         value = json.loads(block)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise EngineFailed from None
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        raise EngineFailed
+    return value
 
 
 async def started(blocks: Blocks) -> bytes:
@@ -141,13 +168,20 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, first: bytes, rest: Blocks, *, dialect: Dialect, on_error: Callable[[BaseException], None]
+        self,
+        first: bytes,
+        rest: Blocks,
+        *,
+        dialect: Dialect,
+        record: RequestRecord,
+        on_error: Callable[[BaseException], None],
     ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._rest = rest
         self._dialect = dialect
+        self._record = record
         self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,6 +199,8 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _break_with(self, error: ServingError, send: Send) -> None:
+        # It may have come from a translation behind settled(), which saw its reader leave then.
+        self._record.outcome = error.code
         last = self._dialect.broken(error)
         if last is not None:  # else an answer without its end, which makes the server drop the connection
             await send({"type": "http.response.body", "body": last, "more_body": False})

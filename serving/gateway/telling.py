@@ -14,6 +14,7 @@ from serving.gateway.form import Blocks
 from serving.protocol import sse
 from serving.protocol.responses.answer import Telling
 from serving.protocol.responses.output import Event
+from serving.telemetry.record import RequestRecord
 
 Keep = Callable[[dict[str, Any]], Awaitable[bool]]
 """Keeps a finished response; whether it could."""
@@ -25,16 +26,25 @@ async def keep_nothing(response: dict[str, Any]) -> bool:
 
 class AsResponse:
     """head: the response before anything is answered; it may be answered more than once, as when a request spills over.
-    dialect: in which a stream that breaks says so.
+    dialect: in which a stream that breaks says so. record: of the request, which has failed when its answer cannot be
+    translated.
     """
 
     def __init__(
-        self, head: dict[str, Any], *, logprobs: bool, stream: bool, dialect: Dialect, keep: Keep = keep_nothing
+        self,
+        head: dict[str, Any],
+        *,
+        logprobs: bool,
+        stream: bool,
+        dialect: Dialect,
+        record: RequestRecord,
+        keep: Keep = keep_nothing,
     ) -> None:
         self._head = head
         self._logprobs = logprobs
         self._stream = stream
         self._dialect = dialect
+        self._record = record
         self._keep = keep
 
     def of(self, blocks: Blocks) -> Blocks:
@@ -65,13 +75,15 @@ class AsResponse:
                 async for block in blocks:  # what fails before the first is a status, not an event
                     events, first = first, []
                     for event in sse.events_in(block):
-                        payload = sse.payload_of(event)
+                        payload = _payload_of(event)
                         events += [] if payload is None else telling.take(payload)
                     if events:
                         yield _written(events)
             except ServingError as error:
                 if first:
                     raise
+                await blocks.aclose()  # it takes this for a client that leaves
+                self._record.outcome = error.code
                 yield _written(telling.fail(error, self._dialect.error_event(error), _now()))
                 return
         events = telling.end(_now())
@@ -81,6 +93,13 @@ class AsResponse:
 
 def _written(events: list[Event]) -> bytes:
     return b"".join([sse.named(event) for event in events])
+
+
+def _payload_of(event: bytes) -> dict[str, Any] | None:
+    try:
+        return sse.payload_of(event)
+    except (ValueError, RecursionError):
+        raise EngineFailed from None
 
 
 def _now() -> int:

@@ -13,6 +13,7 @@ from serving.guards.results import Results, merged
 from serving.guards.texts import answer_in, texts_of
 from serving.guards.wire import answer_of, indexed
 from serving.protocol import sse
+from serving.protocol.usage import ReportedUsage, usage_in
 
 
 class GuardedWhole:
@@ -26,13 +27,8 @@ class GuardedWhole:
     @property
     def tally(self) -> Tally:
         """What the engine says it has cost."""
-        usage = self._answer.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        return Tally(
-            prompt=usage.get("prompt_tokens") or 0,
-            cached=details.get("cached_tokens") or 0,
-            completion=usage.get("completion_tokens") or 0,
-        )
+        said = usage_in(self._answer.get("usage")) or ReportedUsage(0, 0, 0)
+        return Tally(prompt=said.prompt or 0, cached=said.cached, completion=said.completion or 0)
 
     async def checked(self, prompt_results: Sequence[Results]) -> bytes:
         """The answer with what was found, and without the choices that are blocked. Raises GuardUnavailable."""

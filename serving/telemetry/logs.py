@@ -101,6 +101,7 @@ class JsonLog:
                 "prompt_tokens": record.prompt_tokens,
                 "cached_tokens": record.cached_tokens,
                 "completion_tokens": record.completion_tokens,
+                "tokens_estimated": record.estimated,
                 "ttft_ms": _milliseconds(record.first_token),
                 "tpot_ms": _milliseconds(record.per_token),
                 "duration_ms": _milliseconds(record.duration),

@@ -33,7 +33,8 @@ Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
     "guard_decisions",
     "breaker_changes",
-    "lost_records", "reckonings", "routed", "spills", "batch_lines", "repeats_away", "spans", "replica_retries",
+    "lost_records", "refused_records", "reckonings", "unusable_usage",
+    "routed", "spills", "batch_lines", "repeats_away", "spans", "replica_retries",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
@@ -55,7 +56,15 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "lost_records": ("Records of usage or audit that could neither be written nor kept.", ["book"]),
     "spans": ("Spans of traces: exported, dropped because too many waited, or failed at the receiver.", ["result"]),
     "replica_retries": ("Requests that a replica did not take and that were sent to another.", ["deployment"]),
-    "reckonings": ("Answers that ended early, by who said what they cost: the engine, or an estimate.", ["by"]),
+    "reckonings": (
+        "Answers that ended early or without a usable usage, by who said what they cost: the engine, or an estimate.",
+        ["by"],
+    ),
+    "unusable_usage": (
+        "Answers whose usage an endpoint did not say, or in numbers that cannot be: these were estimated.",
+        ["deployment"],
+    ),
+    "refused_records": ("Records of usage or audit that their store does not take: set aside in the spool.", ["book"]),
 }
 
 

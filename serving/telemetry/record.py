@@ -46,6 +46,8 @@ class RequestRecord:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    estimated: bool = False
+    """The engine did not say what it has cost, or not in numbers that can be: some of these are an estimate."""
     cost_micros: int | None = None
     """In millionths of the currency; None: without a price."""
     first_token: float | None = None

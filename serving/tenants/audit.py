@@ -130,9 +130,19 @@ class Chain:
             "details": details,
             "prev": self._hash,
         }
-        body = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        body = _canonical(fields)
         self._seq, self._hash = self._seq + 1, hash_of(body)
         return Record(self.id, self._seq, at, kind, tenant, request, body, self._hash)
+
+
+def _canonical(fields: dict[str, Any]) -> str:
+    """Raises TypeError or ValueError for what is no JSON."""
+    body = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        body.encode()
+    except UnicodeEncodeError:  # half a surrogate, which JSON can say and UTF-8 cannot
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return body
 
 
 def signed_text(chain: str, seq: int, hash: str, at: datetime) -> bytes:

@@ -47,6 +47,7 @@ class AuditLog:
         witness: float = 60.0,
         on_unwritten: Callable[[], None] = lambda: None,
         on_lost: Callable[[int], None] = lambda count: None,
+        on_refused: Callable[[], None] = lambda: None,
         on_checkpoint: Callable[[str, int, str], None] = lambda chain, seq, hash: None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -74,6 +75,7 @@ class AuditLog:
             spool=spool,
             flush=flush,
             on_lost=on_lost,
+            on_refused=on_refused,
             before=self._witness,
             clock=clock,
         )

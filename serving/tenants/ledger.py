@@ -31,6 +31,7 @@ class UsageRecord:
     """One request. id: the request's, so that a record written twice is one. Times: aware UTC, and seconds.
 
     cost_micros: millionths of the configured currency, at the price of its time; None where there is no price.
+    estimated: the engine did not say all of the tokens, or not in numbers that can be.
     """
 
     id: str
@@ -49,6 +50,7 @@ class UsageRecord:
     cost_micros: int | None
     first_token: float | None
     duration: float
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

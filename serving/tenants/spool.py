@@ -66,6 +66,13 @@ class Spool(Generic[T]):
         text = "".join(json.dumps(self._encode(record)) + "\n" for record in records)
         write_whole(self._folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}{_ENDING}", text.encode())
 
+    def keep_aside(self, record: T) -> None:
+        """One that the store refuses, for somebody to look at. Raises OSError, and then nothing is kept."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}{_ENDING}{_BAD}"
+        write_whole(self._folder / name, (json.dumps(self._encode(record)) + "\n").encode())
+        self._forget_oldest()
+
     def files(self) -> Iterator[SpoolFile[T]]:
         """What there is, the oldest first, each read when it is asked for. Raises nothing."""
         for path in self._paths():
@@ -91,6 +98,9 @@ class Spool(Generic[T]):
             _log.error("spool: %s cannot be read, nor set aside: %s", file.path.name, error.strerror)
             return
         _log.error("spool: %s is damaged: set aside as %s", file.path, _BAD)
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         for old in bad_files(self._folder)[:-_MOST_BAD]:
             with contextlib.suppress(OSError):
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()

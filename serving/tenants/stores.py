@@ -13,5 +13,9 @@ class StoreUnavailable(ServingError):
         super().__init__(message, retry_after=2)
 
 
+class NotStorable(StoreUnavailable):
+    """The database is there and does not take this: a number or a text that its column cannot hold."""
+
+
 class StoreTooNew(Exception):
     """The store was written by a newer release, so this one cannot know what its rows mean."""

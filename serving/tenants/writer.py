@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from serving.errors import ServingError
 from serving.tenants.spool import Spool, SpoolFile, bad_files
+from serving.tenants.stores import NotStorable
 
 T = TypeVar("T")
 _BATCH = 500
@@ -27,6 +28,8 @@ class BatchWriter(Generic[T]):
     size        Records that wait in memory at most. What does not fit, and what cannot be delivered at the end, goes to
                 the folder `spool`, and from there to the store, at the next start or when it takes records again.
                 on_lost: the disk failed as well.
+    on_refused  Told of each record that the store does not take though it is there: it is set aside in a file of the
+                spool, for somebody to look at, and the others go on. Not one must stop the books of all.
     before      Called in the thread each time that it looks for records; what it raises makes that time a failure.
     """
 
@@ -40,6 +43,7 @@ class BatchWriter(Generic[T]):
         flush: float = 1.0,
         size: int = 100_000,
         on_lost: Callable[[int], None] = lambda count: None,
+        on_refused: Callable[[], None] = lambda: None,
         before: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,6 +53,7 @@ class BatchWriter(Generic[T]):
         self._flush_seconds = flush
         self._size = size
         self._on_lost = on_lost
+        self._on_refused = on_refused
         self._before = before
         self._clock = clock
         self._waiting: deque[T] = deque()
@@ -136,43 +141,60 @@ class BatchWriter(Generic[T]):
         while self._waiting or self._batch:
             if not self._batch:
                 self._batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            if not self._try(lambda: self._write(self._batch)):
+            if not self._try(lambda: self._hand_over(self._batch)):
                 return False
-            self._batch = []
         return True
 
-    def _try(self, step: Callable[[], None]) -> bool:
-        return self._tried(step) is None
+    def _hand_over(self, items: list[T]) -> None:
+        """Write all but what the store refuses, and take them out of the list. Raises what says that it is away."""
+        while items:
+            piece = items[:_BATCH]
+            try:
+                self._write(piece)
+            except Exception as error:
+                if _is_away(error):
+                    raise
+                self._hand_over_singly(items, len(piece))
+            else:
+                del items[: len(piece)]
 
-    def _tried(self, step: Callable[[], None]) -> Exception | None:
-        """What it raised."""
+    def _hand_over_singly(self, items: list[T], count: int) -> None:
+        for _ in range(count):
+            try:
+                self._write(items[:1])
+            except Exception as error:
+                if _is_away(error):
+                    raise
+                self._set_aside(items[0], error)
+            del items[0]
+
+    def _set_aside(self, item: T, error: Exception) -> None:
+        cause = type(error.__cause__ or error).__name__  # its text may quote the record
+        _log.error("spool: a record is refused by the store and set aside in %s: %s", self._folder, cause)
+        self._on_refused()
+        try:
+            self._spool.keep_aside(item)
+        except Exception:  # a full disk, or a record that is no JSON either
+            self._on_lost(1)
+
+    def _try(self, step: Callable[[], None]) -> bool:
         begun = self._clock()
         hanging, self.busy_since = self.busy_since, begun
         try:
             step()
-        except Exception as error:  # whatever it is, what waits goes on waiting, and `failing_since` shows it
+        except Exception:  # whatever it is, what waits goes on waiting, and `failing_since` shows it
             if self.failing_since is None:
                 self.failing_since = begun
-            return error
+            return False
         finally:
             self.busy_since = hanging
-        return None
+        return True
 
     def _deliver(self, file: SpoolFile[T]) -> bool:
-        """False: the store is away. A file that it refuses for what it says is set aside, or all would wait for it."""
-
-        def write() -> None:
-            for start in range(0, len(file.records), _BATCH):
-                self._write(file.records[start : start + _BATCH])
-
-        problem = self._tried(write)
-        if problem is None:
-            self._spool.done(file)
-        elif isinstance(problem, ServingError | OSError):
+        """False: the store is away."""
+        if not self._try(lambda: self._hand_over(file.records)):
             return False
-        else:
-            _log.error("spool: %s is refused by the store: %s", file.path.name, type(problem).__name__)
-            self._spool.set_aside(file)
+        self._spool.done(file)
         return True
 
     def _take_back(self) -> None:
@@ -196,3 +218,8 @@ class BatchWriter(Generic[T]):
         except OSError as error:
             _log.error("%d records are lost: the spool cannot be written: %s", len(items), error.strerror)
             self._on_lost(len(items))
+
+
+def _is_away(error: Exception) -> bool:
+    """Else the store, or what leads to it, does not take what it was given; it would not the next time."""
+    return isinstance(error, ServingError | OSError | MemoryError) and not isinstance(error, NotStorable)

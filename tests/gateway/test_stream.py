@@ -16,12 +16,16 @@ from serving.errors import EngineFailed, EngineUnavailable
 from serving.gateway.catalog import Deployment, RequestLimits
 from serving.gateway.dialects import OpenAI
 from serving.gateway.digests import NoDigests
+from serving.gateway.estimate import TokenEstimate
 from serving.gateway.settlement import Settlements
 from serving.gateway.stream import EventStream, settled, started, whole
 from serving.telemetry.metrics import NoMetrics
 from serving.telemetry.record import RequestRecord
 from serving.tenants.quotas import RateState, Usage
 from tests.local import DONE, ROLE, USAGE, WHOLE, RecordingEngine, chat, event, word
+
+PROMPT = TokenEstimate().prompt(chat())
+"""What is charged where the engine does not say."""
 
 
 @dataclass
@@ -82,7 +86,7 @@ async def test_a_stream_that_breaks_pays_for_its_events_but_not_for_the_one_with
     answer = Answer(ROLE + word("a"), word("b") + word("c"), error=EngineFailed())
     with pytest.raises(EngineFailed):
         await read(answer.settled())
-    assert await answer.ended_with("engine_failed", Usage(completion=3))
+    assert await answer.ended_with("engine_failed", Usage(prompt=PROMPT, completion=3))
 
 
 async def test_a_client_that_leaves_pays_what_the_engine_has_generated_not_what_arrived() -> None:
@@ -119,7 +123,7 @@ async def test_an_exception_that_nobody_planned_pays_too() -> None:
     answer = Answer(ROLE, word("a"), error=RuntimeError())
     with pytest.raises(RuntimeError):
         await read(answer.settled())
-    assert await answer.ended_with("internal_error", Usage(completion=1))
+    assert await answer.ended_with("internal_error", Usage(prompt=PROMPT, completion=1))
 
 
 async def test_a_reader_that_stops_pays_for_what_it_got() -> None:
@@ -127,7 +131,7 @@ async def test_a_reader_that_stops_pays_for_what_it_got() -> None:
     async with aclosing(answer.settled()) as blocks:
         for _ in range(3):
             await anext(blocks)
-    assert await answer.ended_with("client_left", Usage(completion=2))
+    assert await answer.ended_with("client_left", Usage(prompt=PROMPT, completion=2))
 
 
 async def test_a_whole_answer_pays_what_it_says() -> None:
@@ -178,7 +182,8 @@ async def send_until(blocks: AsyncGenerator[bytes, None], stop_at: int) -> list[
             blocked.set()
             await asyncio.Event().wait()
 
-    stream = EventStream(await started(blocks), blocks, dialect=OpenAI(), on_error=lambda error: None)
+    first, record = await started(blocks), RequestRecord(request_id="req_1", method="POST")
+    stream = EventStream(first, blocks, dialect=OpenAI(), record=record, on_error=lambda error: None)
     sending = asyncio.create_task(stream({"type": "http"}, ignored, send))
     await blocked.wait()
     sending.cancel()
@@ -194,7 +199,7 @@ async def ignored() -> Message:
 async def test_a_client_that_leaves_during_a_blocked_write_has_paid_when_the_request_ends(stop_at: int) -> None:
     answer = Answer(ROLE, word("a"), word("b"), word("c"))
     await send_until(answer.settled(), stop_at)
-    assert await answer.ended_with("client_left", Usage(completion=max(0, stop_at - 2)))
+    assert await answer.ended_with("client_left", Usage(PROMPT, 0, completion=max(0, stop_at - 2)))
 
 
 async def test_a_stream_is_sent_block_by_block_and_then_ended() -> None:
@@ -224,7 +229,6 @@ async def sent_by(answer: Answer, on_error: Callable[[BaseException], Any] = pri
         sent.append(message)
 
     blocks = answer.settled()
-    await EventStream(await started(blocks), blocks, dialect=OpenAI(), on_error=on_error)(
-        {"type": "http"}, ignored, send
-    )
+    stream = EventStream(await started(blocks), blocks, dialect=OpenAI(), record=answer.record, on_error=on_error)
+    await stream({"type": "http"}, ignored, send)
     return sent

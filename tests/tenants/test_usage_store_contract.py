@@ -10,10 +10,20 @@ from pathlib import Path
 import pytest
 
 from serving.errors import InvalidRequest
-from serving.tenants.ledger import GROUPS, Group, MemoryUsage, UsageQuery, UsageRecord, UsageStore
+from serving.tenants.ledger import (
+    GROUPS,
+    Group,
+    MemoryUsage,
+    UsageQuery,
+    UsageRecord,
+    UsageStore,
+    decoded,
+    encoded,
+)
 from serving.tenants.limits import Subject
 from serving.tenants.paging import PageRequest
 from serving.tenants.sql import SqlUsage
+from serving.tenants.writer import BatchWriter
 from tests.tenants.databases import migrated
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -48,6 +58,23 @@ def test_a_record_that_comes_again_counts_once_even_beside_new_ones(store: Usage
     store.add([record("a", completion_tokens=99), record("b")])
     (row,) = store.usage(UsageQuery(by=("tenant",))).items
     assert (row.requests, row.completion_tokens) == (2, 10)
+
+
+@pytest.mark.parametrize("value", [{"prompt_tokens": 2**70}, {"key_name": "\ud800"}, {"tenant": None}])
+def test_one_that_cannot_be_kept_does_not_keep_the_others_out(
+    store: UsageStore, tmp_path: Path, value: dict[str, object]
+) -> None:
+    if isinstance(store, MemoryUsage):
+        pytest.skip("memory holds anything")
+    spool = tmp_path / "spool"
+    writer = BatchWriter[UsageRecord](store.add, encode=encoded, decode=decoded, spool=spool)
+    for one in (record("a"), record("bad", **value), record("b")):
+        writer.put(one)
+    writer.start()
+    assert writer.flush(10)
+    writer.close()
+    assert [one.id for one in store.records(UsageQuery())] == ["a", "b"]
+    assert [path.suffix for path in spool.iterdir()] == [".bad"]
 
 
 def test_sums_are_by_what_the_query_groups_by(store: UsageStore) -> None:

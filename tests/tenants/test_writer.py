@@ -144,3 +144,42 @@ def test_putting_waits_for_nothing_while_a_write_hangs(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 0.5 and writer.busy_since is not None
     hangs.set()
     writer.close()
+
+
+def test_a_record_that_the_store_does_not_take_costs_itself_only(tmp_path: Path) -> None:
+    store, refused = Store(), list[int]()
+
+    def write(batch: Sequence[int]) -> None:
+        if 7 in batch:
+            raise OverflowError("too large")
+        store.write(batch)
+
+    writer = BatchWriter[int](
+        write, encode=lambda i: i, decode=lambda v: int(str(v)), spool=tmp_path, on_refused=lambda: refused.append(7)
+    )
+    for number in range(20):
+        writer.put(number)
+    writer.start()
+    assert writer.flush(5) and store.kept == [n for n in range(20) if n != 7] and refused == [7]
+    writer.close()
+    (aside,) = tmp_path.iterdir()  # for somebody to look at; the next start does not take it up
+    assert aside.suffix == ".bad" and aside.read_text() == "7\n"
+
+
+def test_a_store_that_goes_away_among_records_that_it_does_not_take_loses_none(tmp_path: Path) -> None:
+    store, tries = Store(), list[int]()
+
+    def write(batch: Sequence[int]) -> None:
+        tries.append(len(batch))
+        if len(tries) == 3:
+            raise StoreUnavailable
+        if 1 in batch:
+            raise OverflowError
+        store.write(batch)
+
+    writer = BatchWriter[int](write, encode=lambda i: i, decode=lambda v: int(str(v)), spool=tmp_path)
+    for number in range(4):
+        writer.put(number)
+    writer.start()
+    assert writer.flush(5) and store.kept == [0, 2, 3]
+    writer.close()

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from serving.errors import ServingError
 from serving.protocol.responses.output import Call, Event, Kind, Spoken
 from serving.protocol.responses.request import ResponsesRequest
+from serving.protocol.usage import ReportedUsage, is_count, usage_in
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 _WHY_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -204,8 +205,8 @@ class Telling:
             self.response["content_filters"] = found
 
     def _note(self, answer: dict[str, Any]) -> None:
-        if isinstance(usage := answer.get("usage"), dict):
-            self.response["usage"] = _usage_of(usage)
+        if usage := usage_in(answer.get("usage")):
+            self.response["usage"] = _usage_of(usage, answer["usage"]) or self.response["usage"]
         if isinstance(tier := answer.get("service_tier"), str):
             self.response["service_tier"] = tier
         if isinstance(results := answer.get("prompt_filter_results"), list):
@@ -248,16 +249,17 @@ def _logprobs_in(choice: dict[str, Any]) -> list[Any]:
     return _objects(_object(choice.get("logprobs")).get("content"))
 
 
-def _usage_of(usage: dict[str, Any]) -> dict[str, Any]:
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    cached = _object(usage.get("prompt_tokens_details")).get("cached_tokens") or 0
-    reasoning = _object(usage.get("completion_tokens_details")).get("reasoning_tokens") or 0
+def _usage_of(said: ReportedUsage, usage: dict[str, Any]) -> dict[str, Any] | None:
+    """None where the engine said no numbers that can be: we tell a client no estimate as its usage."""
+    if said.prompt is None or said.completion is None:
+        return None
+    reasoning = _object(usage.get("completion_tokens_details")).get("reasoning_tokens")
     return {
-        "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
-        "output_tokens": completion,
-        "output_tokens_details": {"reasoning_tokens": reasoning},
-        "total_tokens": prompt + completion,
+        "input_tokens": said.prompt,
+        "input_tokens_details": {"cached_tokens": said.cached, "cache_write_tokens": 0},
+        "output_tokens": said.completion,
+        "output_tokens_details": {"reasoning_tokens": reasoning if is_count(reasoning) else 0},
+        "total_tokens": said.prompt + said.completion,
     }
 
 

@@ -20,11 +20,11 @@ from sqlalchemy import (
     make_url,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from serving.tenants.stores import StoreTooNew, StoreUnavailable
+from serving.tenants.stores import NotStorable, StoreTooNew, StoreUnavailable
 
 BUSY_SECONDS = 5  # how long a statement waits for a connection, or in SQLite for another process's write
 MIGRATION_SECONDS = 120  # how long a process waits for the one that migrates
@@ -133,5 +133,7 @@ def translated() -> Iterator[None]:
         yield
     except IntegrityError:
         raise
+    except DataError as error:
+        raise NotStorable from error
     except (DBAPIError, PoolTimeout) as error:
         raise StoreUnavailable from error

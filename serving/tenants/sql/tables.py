@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -103,6 +104,7 @@ usage_records = Table(
     Column("cost_micros", BigInteger),  # millionths of the configured currency
     Column("first_token", Float),  # seconds
     Column("duration", Float, nullable=False),  # seconds
+    Column("estimated", Boolean, nullable=False, server_default=false()),  # the tokens, as far as nobody said them
     Index("ix_usage_records_started_at", "started_at"),
     Index("ix_usage_records_tenant", "tenant", "started_at"),
     Index("ix_usage_records_key_id", "key_id", "started_at"),
