@@ -99,7 +99,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add("--processes", type=int, default=1, help="load generators on this machine (default %(default)s)")
     add("--workers", type=int, default=0, help="wait for so many load generators elsewhere instead; see `worker`")
     add("--port", type=int, default=5557, help="where workers meet (default %(default)s)")
-    add("--metrics-url", default="", help="Prometheus page with the server's side (default: URL/metrics)")
+    add(
+        "--metrics-url",
+        default="",
+        help="Prometheus page with the server's side (default: URL/metrics, or clinserve's here)",
+    )
     add("--out", type=Path, default=OUT, help="where a folder for each run goes (default .clinserve/loadtests)")
 
 

@@ -9,6 +9,8 @@ import gevent
 from geventhttpclient import HTTPClient
 from geventhttpclient._parser import HTTPParseError
 
+from loadtests.metrics_page import metrics_page
+
 GAUGES: Mapping[str, tuple[str, ...]] = {
     "in_flight": ("clinserve_requests_in_flight", "vllm:num_requests_running"),
     "waiting": ("vllm:num_requests_waiting",),
@@ -20,10 +22,12 @@ with the label that is named.
 
 
 class Watch:
-    """base: the server; url: its metrics page, by default base + /metrics. Silent where there is none."""
+    """base: the server; url: its metrics page, by default where clinserve has it, on this machine, or base + /metrics.
+    Silent where there is none.
+    """
 
     def __init__(self, base: str, url: str, begin: float) -> None:
-        self._url = url or f"{base}/metrics"
+        self._url = url or metrics_page(base)
         self._begin = begin
         self._http = HTTPClient.from_url(self._url, concurrency=1, connection_timeout=2, network_timeout=2)
         self._path = "/" + self._url.split("/", 3)[3]

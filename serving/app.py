@@ -47,6 +47,7 @@ from serving.routing.router import Router
 from serving.sealing import Sealer
 from serving.settings import Settings
 from serving.telemetry.bounded import FirstCome
+from serving.telemetry.listener import MetricsListener, NoListener
 from serving.telemetry.logs import JsonLog, NoLog, RequestLog
 from serving.telemetry.metrics import Metrics, NoMetrics, PrometheusMetrics
 from serving.tenants.admission import Admission
@@ -164,10 +165,12 @@ def build_parts(
         log=log,
         cache_salt_of=functools.lru_cache(maxsize=4096)(secrets.salt_of),
         cross_origin=cross_origin(settings.server.cors_origins),
+        metrics_interval=settings.telemetry.metrics_interval,
         max_body=settings.server.max_body,
         # HAProxy stands before each gateway of Ray Serve and adds its peer.
         proxies=settings.server.trusted_proxies + (settings.server.runtime == "ray"),
         background=(  # closed from the end: what runs stops, what is under way settles, then the leases, then the books
+            build_listener(settings, metrics),
             traces,
             audit,
             governance.ledger,
@@ -217,6 +220,14 @@ def build_metrics(settings: Settings) -> Metrics:
     if not telemetry.metrics:
         return NoMetrics()
     return PrometheusMetrics(FirstCome(telemetry.tenants, most=telemetry.max_tenants))
+
+
+def build_listener(settings: Settings, metrics: Metrics) -> MetricsListener | NoListener:
+    """Where metrics are read without a key."""
+    telemetry = settings.telemetry
+    if not (port := settings.metrics_port):
+        return NoListener()
+    return MetricsListener(metrics.scrape, telemetry.metrics_host, port, seconds=telemetry.metrics_interval)
 
 
 def build_log(settings: Settings) -> RequestLog:

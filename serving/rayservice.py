@@ -141,7 +141,10 @@ def _problems(settings: Settings) -> list[str]:
 
 def gateway(args: Tree) -> Application:
     """Called by Ray Serve, on any machine of the cluster."""
-    return applications.gateway_application(_settings(args))
+    settings = _settings(args)
+    # A pod has a container for scrapes, on the port that this would take (`clinserve metrics`).
+    telemetry = settings.telemetry.model_copy(update={"metrics_port": 0})
+    return applications.gateway_application(settings.model_copy(update={"telemetry": telemetry}))
 
 
 def engine(args: Tree) -> Application:

@@ -27,6 +27,7 @@ from tests.azurite import Azurite
 from tests.local import Site, Tree
 
 OpenSite = Callable[..., Site]
+OPERATOR_KEY = "operator.key"
 
 hypothesis.settings.register_profile("busy machine", deadline=None, database=None)
 hypothesis.settings.load_profile("busy machine")
@@ -38,7 +39,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     state = tmp_path_factory.mktemp("installed")
     with assembly.open_office(settings_of(state)) as office:
         office.administration.ensure_tenant("ward")
-    _, secret = assembly.build_keyring(settings_of(state)).mint("ward", "tests")
+    keyring = assembly.build_keyring(settings_of(state))
+    _, secret = keyring.mint("ward", "tests")
+    _, operator = keyring.mint("system", "tests", roles=frozenset({"operator"}))
+    (state / OPERATOR_KEY).write_text(operator.reveal())
     return state, secret.reveal()
 
 
@@ -95,7 +99,9 @@ def site_of(settings: config.Settings, key: str, *, engine: Engine | None = None
         catalog = Catalog([replace(deployment, engine=engine)], created=parts.catalog.created)
         assembly.followed_by(catalog, settings.deployments[0])
         parts = replace(parts, catalog=catalog)
-    return Site(UntilClientLeaves(RequestId(create_app(parts))), settings, key)
+    operator = settings.server.state_dir / OPERATOR_KEY
+    app = UntilClientLeaves(RequestId(create_app(parts)))
+    return Site(app, settings, key, operator.read_text() if operator.exists() else "")
 
 
 def settings_of(
@@ -108,9 +114,10 @@ def settings_of(
         "model": model or {},
     }
     server = {"runtime": "process", "state_dir": state} | sections.pop("server", {})
-    return config.parse(
-        {"server": server, "telemetry": {"request_log": "file"}, "deployments": [deployment]} | sections
-    )
+    # No port of its own, and each scrape worked out: tests run side by side, and look before and after.
+    metrics = {"metrics_port": 0, "metrics_interval": 0}
+    telemetry = metrics | sections.pop("telemetry", {"request_log": "file"})
+    return config.parse({"server": server, "telemetry": telemetry, "deployments": [deployment]} | sections)
 
 
 def no_replicas(deployment: str, router: Router) -> Endpoints:

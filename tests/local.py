@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,19 +26,35 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 WHOLE = json.dumps({"object": "chat.completion", "choices": [], "usage": USAGE}).encode()
 
 
+class AsOperator(httpx.Auth):
+    """Asks /metrics as who runs the server, and everything else as it is: tests look there between their requests."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if request.url.path == "/metrics":
+            request.headers["authorization"] = f"Bearer {self._key}"
+        yield request
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A gateway with a working key."""
+    """A gateway with a working key. operator: a key of the system's."""
 
     app: ASGIApp
     settings: Settings
     key: str
+    operator: str = ""
 
     def client(self, url: str = "", **headers: str) -> httpx.AsyncClient:
-        """A client with the key, or with these headers instead; of `listening` at url, else without a socket."""
+        """A client with the key, or with these headers instead; of `listening` at url, else without a socket. It asks
+        /metrics as the operator.
+        """
         given = headers or {"authorization": f"Bearer {self.key}"}
         transport = None if url else httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url=url or "http://gateway.test", headers=given)
+        auth = AsOperator(self.operator) if self.operator else None
+        return httpx.AsyncClient(transport=transport, base_url=url or "http://gateway.test", headers=given, auth=auth)
 
     def log(self) -> list[Tree]:
         """The request log so far."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 60
+METRICS_ABOVE = 1464  # from the API's port to that of metrics, as settings have it
 GRAFANA_HOMES = ("/usr/share/grafana", "/opt/grafana", "/opt/homebrew/share/grafana")
 
 
@@ -29,7 +30,7 @@ def main() -> int:
     if prometheus is None:
         print("make observe: needs Prometheus. On Debian and Ubuntu: apt-get install prometheus", file=sys.stderr)
         return 1
-    target = f"127.0.0.1:{options.port}"
+    target = f"127.0.0.1:{options.port + METRICS_ABOVE}"
     if not answers(f"http://{target}/metrics"):
         print(f"  Nothing answers at http://{target}/metrics yet; `make serve` starts it. Going on.")
     state = options.state.resolve()
@@ -60,7 +61,7 @@ def read_options() -> argparse.Namespace:
 def prometheus_command(prometheus: str, target: str, state: Path, port: int) -> list[str]:
     """Of this folder's configuration, with that target."""
     config = (HERE / "prometheus.yml").read_text()
-    config = config.replace("127.0.0.1:8000", target).replace("rules/*.yml", str(HERE / "rules" / "*.yml"))
+    config = config.replace("127.0.0.1:9464", target).replace("rules/*.yml", str(HERE / "rules" / "*.yml"))
     (state / "prometheus.yml").write_text(config.replace(" 15s", " 5s"))
     return [
         prometheus,

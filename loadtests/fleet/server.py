@@ -14,6 +14,7 @@ import psutil
 import yaml
 
 from loadtests.batches.server import ROOT, DrillError, Server
+from loadtests.metrics_page import metrics_page
 from loadtests.overhead.processes import title
 
 MODEL = "steady"
@@ -117,7 +118,7 @@ class FleetServer(Server):
     def metric(self, name: str) -> float:
         """Sum of its series, over all gateways that have been."""
         with contextlib.suppress(httpx.HTTPError):
-            lines = httpx.get(f"{self.url}/metrics", timeout=10).text.splitlines()
+            lines = httpx.get(metrics_page(self.url), timeout=10).text.splitlines()
             return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
         return 0.0
 

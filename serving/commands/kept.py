@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-_HERE = ("127.0.0.1", "localhost", "::1")
+HERE = ("127.0.0.1", "localhost", "::1")
 
 
 def kept_key(url: str, *files: str) -> str | None:
@@ -14,7 +14,7 @@ def kept_key(url: str, *files: str) -> str | None:
     whoever stands behind another address is not given our keys.
     """
     try:
-        if urlsplit(url).hostname not in _HERE:
+        if urlsplit(url).hostname not in HERE:
             return None
     except ValueError:  # no address at all
         return None

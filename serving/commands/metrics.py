@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from serving.telemetry.exemplars import Exemplars
 from serving.telemetry.exposition import page
+from serving.telemetry.listener import MetricsServer
 
 
-def server(directory: Path, host: str, port: int) -> ThreadingHTTPServer:
+def server(directory: Path, host: str, port: int) -> MetricsServer:
     """It listens; `serve_forever` answers. directory: where the processes leave their metrics."""
     nothing, none = CollectorRegistry(), Exemplars()
 
-    class Scrape(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the base class's name
-            if self.path.partition("?")[0] != "/metrics":
-                return self.send_error(404)
-            directory.mkdir(parents=True, exist_ok=True)
-            body, content_type = page(nothing, none, self.headers.get("accept", ""), directory)
-            self.send_response(200)
-            self.send_header("content-type", content_type)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def render(accept: str) -> tuple[bytes, str]:
+        directory.mkdir(parents=True, exist_ok=True)
+        return page(nothing, none, accept, directory)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """A line for each scrape tells nothing."""
-
-    return ThreadingHTTPServer((host, port), Scrape)
+    return MetricsServer(render, host, port)

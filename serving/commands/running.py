@@ -1,4 +1,4 @@
-"""A running server as its clients see it: /readyz, /metrics, and with a key /admin/v1."""
+"""A running server as its clients see it: /readyz, its metrics, and with a key /admin/v1."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any, Self
 
 import httpx
 
+from serving.commands.kept import HERE
+from serving.settings import METRICS_ABOVE
 from serving.telemetry.scrape import Scrape
 
 _SECONDS = 8.0
 """For one answer: readiness waits for engines that are away."""
+
+_SCRAPE_SECONDS = 2.0
 
 
 class CannotReach(Exception):
@@ -73,13 +77,15 @@ class Remote:
     def read(self) -> Reading:
         """Raises CannotReach."""
         ready = self._get("/readyz")
-        metrics = self._get("/metrics")
+        if ready.is_success and not _is_ours(ready):
+            raise CannotReach(_message_of(ready))
+        metrics = self._metrics()
         status = self._asked("/admin/v1/status") if self._has_key else None
         return Reading(
             at=time.monotonic(),
             problem=None if ready.is_success else _message_of(ready),
             status=status,
-            metrics=_scrape_of(metrics) if metrics.is_success else Scrape({}),
+            metrics=_scrape_of(metrics) if metrics is not None else Scrape({}),
         )
 
     def top_tenants(self, last: timedelta) -> Sequence[TenantUse] | None:
@@ -92,6 +98,22 @@ class Remote:
             return None
         used = [TenantUse(row["tenant"], row["requests"], row["total_tokens"]) for row in _json_of(answer)["data"]]
         return sorted(used, key=lambda use: use.tokens, reverse=True)
+
+    def _metrics(self) -> httpx.Response | None:
+        """From the port for scrapers, on this machine; else from the API, which shows them to administrators. None:
+        from neither.
+        """
+        url = httpx.URL(self.url)
+        if url.host in HERE and (port := (url.port or 80) + METRICS_ABOVE) <= 65535:
+            try:
+                answer = httpx.get(f"http://{url.host}:{port}/metrics", timeout=_SCRAPE_SECONDS)
+                return answer if answer.is_success else None
+            except httpx.HTTPError:
+                pass  # it is elsewhere, or off
+        if not self._has_key:
+            return None
+        answer = self._get("/metrics")
+        return answer if answer.is_success else None
 
     def _asked(self, path: str) -> dict[str, Any]:
         return _json_of(self._get(path))
@@ -108,6 +130,13 @@ def _json_of(answer: httpx.Response) -> dict[str, Any]:
         raise CannotReach(_message_of(answer))
     found: dict[str, Any] = answer.json()
     return found
+
+
+def _is_ours(ready: httpx.Response) -> bool:
+    try:
+        return bool(ready.json() == {"status": "ok"})
+    except ValueError:
+        return False
 
 
 def _message_of(answer: httpx.Response) -> str:

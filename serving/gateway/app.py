@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
@@ -18,6 +18,7 @@ from serving.gateway import health
 from serving.gateway.admin import routes as administration
 from serving.gateway.dialects import routes as dialects
 from serving.gateway.dialects.dialect import Spoken, spoken_in
+from serving.gateway.documents import Document, LazyDocument
 from serving.gateway.failure import response_of
 from serving.gateway.methods import HeadAsGet
 from serving.gateway.middleware import BodyLimit, Recorded
@@ -25,6 +26,9 @@ from serving.gateway.parts import Parts
 from serving.gateway.reference.document import document_of, methods_at
 from serving.gateway.reference.page import HEADERS, page_of
 from serving.tenants.quotas import QuotaExceeded
+
+_JSON = {"content-type": "application/json"}
+_HTML = {"content-type": "text/html; charset=utf-8"}
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -49,6 +53,7 @@ def create_app(parts: Parts) -> FastAPI:
         description="Clinical foundation models behind the APIs of OpenAI and Azure. A key goes into "
         "`Authorization: Bearer` or `api-key`, a token of an identity provider into `Authorization: Bearer`.",
         lifespan=lifespan,
+        openapi_url=None,  # below: FastAPI's own route writes the document anew for each who asks
         docs_url=None,  # reference/page.py
         redoc_url=None,
         # A redirect is built from the Host header and, behind TLS, says http: clients would send their key there.
@@ -69,14 +74,20 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.openapi = functools.cache(lambda: document_of(app))  # type: ignore[method-assign]  # FastAPI's way to have another
-    for router in (*dialects.routers, administration.router, health.router, parts.pages):
+    for router in (*dialects.routers, administration.router, health.router(parts), parts.pages):
         app.router.routes.extend(router.routes)  # include_router would build all of them anew for each application
-    app.add_api_route("/docs", _reference, include_in_schema=False)
+    described = LazyDocument(lambda: Document(json.dumps(app.openapi()).encode(), _JSON))
+    page = LazyDocument(lambda: Document(page_of(app.openapi()).encode(), _HTML | HEADERS))
+    for path, document in (("/openapi.json", described), ("/docs", page)):
+        app.add_api_route(path, _answers(document), include_in_schema=False)
     return app
 
 
-async def _reference(request: Request) -> Response:
-    return HTMLResponse(page_of(request.app.openapi()), headers=HEADERS)
+def _answers(document: LazyDocument) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return await document.answer(request.headers)
+
+    return answer
 
 
 async def _answer(request: Request, error: Exception) -> Response:

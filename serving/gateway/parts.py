@@ -48,7 +48,8 @@ class Running(Protocol):
 class Parts:
     """check_standing: raises for a caller whose key was revoked after it had submitted what now runs. check_tenant:
     raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace. cross_origin: what
-    answers browsers' pages of other origins. max_body: bytes.
+    answers browsers' pages of other origins. metrics_interval: seconds between scrapes that are worked out. max_body:
+    bytes.
     proxies: how many between the client and this process. worker_on: the batch worker, once there is an application to
     run lines through. unattended: responses that nobody waits for. pages: for people, such as the console. background:
     started in this order, closed in the other.
@@ -78,6 +79,7 @@ class Parts:
     log: RequestLog
     cache_salt_of: Callable[[str], str]
     cross_origin: tuple[Middleware, ...]
+    metrics_interval: float
     max_body: int
     proxies: int
     background: tuple[Running, ...]

@@ -13,11 +13,12 @@ from serving.settings.guards import BlocklistGuard, Guard, ModerationGuard, PiiG
 from serving.settings.reading import adapters_of, load, parse, read
 from serving.settings.scaling import Scaling, Slo
 from serving.settings.server import Batches, Console, Database, Gateway, Responses, Server, Telemetry, Vault, Weights
-from serving.settings.tree import Settings, reference
+from serving.settings.tree import METRICS_ABOVE, Settings, reference
 from serving.settings.values import Section, SettingsError
 
 __all__ = [
-    "Adapter", "Audit", "Batches", "BlocklistGuard", "Console", "Database", "Deployment", "EchoEngine", "EchoFailure",
+    "METRICS_ABOVE", "Adapter", "Audit", "Batches", "BlocklistGuard", "Console", "Database", "Deployment", "EchoEngine",
+    "EchoFailure",
     "Engine", "Gateway", "Guard", "HttpEngine", "Idempotency", "Identity", "Issuer", "Keys", "Limits", "Model",
     "ModerationGuard", "PiiGuard", "Price", "Quotas", "Responses", "Scaling", "Section", "Server", "Settings",
     "SettingsError", "Slo", "Telemetry", "TenantLimits", "Usage", "Vault", "VllmEngine", "Weights", "adapters_of",

@@ -193,7 +193,21 @@ class Telemetry(Section):
     )
     log_size: Bytes = Field(128 * 2**20, description="Size at which the log file is put aside and a new one begun.")
     log_keep: int = Field(10, ge=0, description="Files that were put aside and are kept; older ones are deleted.")
-    metrics: bool = Field(True, description="Serve Prometheus metrics at /metrics.")
+    metrics: bool = Field(True, description="Have Prometheus metrics, at /metrics.")
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Where scrapers read them without a key. They name tenants: change it behind a firewall only.",
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="The port for that; 0: none, and /metrics needs an administrator's key. Default: 1464 above the "
+        "API's, so 9464.",
+    )
+    metrics_interval: Seconds = Field(
+        1.0, description="They are worked out at most so often; who asks in between gets the same page."
+    )
     tenants: tuple[str, ...] = Field((), description="Tenants that have metrics of their own in any case.")
     max_tenants: int = Field(
         50,

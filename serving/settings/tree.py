@@ -15,6 +15,8 @@ from serving.settings.guards import GUARDS, Guard
 from serving.settings.server import Batches, Console, Database, Gateway, Responses, Server, Telemetry, Vault, Weights
 from serving.settings.values import Section
 
+METRICS_ABOVE = 1464
+"""From the API's port to that of metrics: 9464, which is OpenTelemetry's for Prometheus, from 8000."""
 KINDS = ENGINES | GUARDS
 """What `kind` says, and what may stand beside it."""
 
@@ -72,6 +74,14 @@ class Settings(Section):
     def replicated(self) -> tuple[Deployment, ...]:
         """The deployments that run in replicas of their own: an application of Ray Serve each."""
         return tuple(d for d in self.deployments if self.server.runtime == "ray" and d.has_replicas)
+
+    @property
+    def metrics_port(self) -> int:
+        """Where metrics are read without a key; 0: nowhere."""
+        if not self.telemetry.metrics:
+            return 0
+        given, above = self.telemetry.metrics_port, self.server.port + METRICS_ABOVE
+        return given if given is not None else above if above <= 65535 else 0
 
     @property
     def database_url(self) -> str:

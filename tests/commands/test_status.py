@@ -79,8 +79,8 @@ def test_a_fleet_that_scales_says_how_far_and_why(site: OpenSite) -> None:
 def test_without_a_key_there_is_what_is_public(server: Server) -> None:
     httpx.post(f"{server.url}/v1/chat/completions", headers={"api-key": server.site.key}, json=chat(model="notes"))
     result = run("--url", server.url)
-    assert result.exit_code == 2 and "Not ready yet: letters." in result.stdout
-    assert any(line.split() == ["notes", "?", "-", "0"] for line in result.stdout.splitlines())  # by its metrics
+    assert result.exit_code == 2 and "Not ready yet." in result.stdout
+    assert "letters" not in result.stdout and "notes" not in result.stdout
     assert "With a key (--key, CLINSERVE_API_KEY) there is more" in result.stdout
 
 
@@ -117,7 +117,7 @@ def test_no_server_a_wrong_key_and_another_server_are_one_line(server: Server) -
         return PlainTextResponse("<html>Hello</html>")
 
     with listening(Starlette(routes=[Route("/{path:path}", hello)])) as url:
-        assert "are no metrics" in one_line(run("--url", url))
+        assert "and not as clinserve does" in one_line(run("--url", url))
 
 
 @pytest.mark.parametrize(

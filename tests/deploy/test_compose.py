@@ -107,7 +107,7 @@ def test_every_port_is_the_one_on_which_the_service_listens() -> None:
 def test_prometheus_does_what_it_does_beside_make_serve() -> None:
     ours, theirs = (yaml.safe_load((folder / "prometheus.yml").read_text()) for folder in (FOLDER, OBSERVABILITY))
     (scrape,) = theirs["scrape_configs"]
-    scrape["static_configs"][0]["targets"] = [f"clinserve:{SETTINGS.server.port}"]
+    scrape["static_configs"][0]["targets"] = [f"clinserve:{SETTINGS.metrics_port}"]
     assert ours == theirs | {"rule_files": ["/etc/prometheus/rules/*.yml"]}
     observed = (OBSERVABILITY / "observe.py").read_text()
     for name, value in SERVICES["grafana"]["environment"].items():

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from serving.settings import METRICS_ABOVE
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 300
 
@@ -28,6 +30,7 @@ class Product:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.metrics_url = f"http://127.0.0.1:{self.port + METRICS_ABOVE}/metrics"
         self._lines: list[str] = []
         self._given: dict[str, str] = {}
         self.killed_gateways = 0
@@ -59,6 +62,7 @@ class Product:
     def environment(self) -> dict[str, str]:
         ours = {
             "CLINSERVE_SERVER__STATE_DIR": str(self.state_dir),
+            "CLINSERVE_TELEMETRY__METRICS_INTERVAL": "0",  # tests look before and after
             "VLLM_CACHE_ROOT": str(ROOT / ".clinserve/vllm-cache"),  # what vLLM has found out, kept between products
         }
         return os.environ | ours | self._given

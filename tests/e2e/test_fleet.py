@@ -122,7 +122,7 @@ def test_the_decisions_are_metrics_a_line_for_people_and_in_the_controllers_log(
     text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     assert "echo scales: 0 of 0 to 3" in text and "idle: no request for" in text
     time.sleep(5)  # a gateway looks so often
-    metrics = httpx.get(f"{fleet.url}/metrics", timeout=30).text
+    metrics = httpx.get(fleet.metrics_url, timeout=30).text
     assert 'clinserve_scaling_replicas{deployment="echo",state="max"} 3.0' in metrics
     assert 'clinserve_scaling_changes{deployment="echo",reason="spare"} 2.0' in metrics
     log = "".join(file.read_text() for file in Path(fleet.logs).rglob("controller*.log"))

@@ -60,7 +60,7 @@ class Hospital:
 
     def metric(self, pattern: str) -> float:
         """Sum of the series that the pattern begins, in the node's one scrape."""
-        text = httpx.get(f"{self.product.url}/metrics", timeout=30).text
+        text = httpx.get(self.product.metrics_url, timeout=30).text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(pattern, line))
 
 

@@ -81,7 +81,7 @@ def test_one_page_has_gateway_and_vllm_and_is_valid_in_the_modern_format_with_a_
     product: Product,
 ) -> None:
     ask(product, sampled=True)
-    answer = httpx.get(f"{product.url}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    answer = httpx.get(product.metrics_url, headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     families = {family.name: family for family in openmetrics.text_string_to_metric_families(answer.text)}
     assert {"clinserve_stage_seconds", "vllm:kv_cache_usage_perc", "vllm:generation_tokens"} <= families.keys()
@@ -104,7 +104,7 @@ def test_every_panel_shows_something_and_every_metric_of_the_rules_is_there(prod
     for file in (FOLDER / "rules").glob("*.yml"):
         read |= {name for line in file.read_text().splitlines() if ":" in line for name in metrics_in(line)}
     vllms = {name for name in read if name.startswith("vllm:")}
-    text = httpx.get(f"{product.url}/metrics", timeout=30).text
+    text = httpx.get(product.metrics_url, timeout=30).text
     assert len(vllms) > 9 and [name for name in vllms if f"\n{name}{{" not in text] == []
     with prometheus(product.url.removeprefix("http://"), tmp_path) as asked:
         asked.wait_for('up{job="clinserve"} == 1')

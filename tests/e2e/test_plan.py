@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 def test_vllm_has_as_many_blocks_as_are_worked_out(product: Product) -> None:
     demo = architecture_of(config_in(ROOT / "deploy" / "demo_model" / MODEL))
     cache = kv_cache(demo, 2**30, number_bytes=2, tensor_parallel=1, in_flight=2048, block=128)
-    text = httpx.get(f"{product.url}/metrics", timeout=30).text
+    text = httpx.get(product.metrics_url, timeout=30).text
     engines = [
         dict(re.findall(r'(\w+)="([^"]*)"', labels))
         for labels in re.findall(r"^vllm:cache_config_info{(.*)} 1", text, re.MULTILINE)

@@ -117,6 +117,6 @@ def test_weights_that_are_not_what_was_pinned_are_not_served(two: Product, clien
 
 def test_usage_and_metrics_tell_the_deployment_and_the_adapter(two: Product, client: openai.OpenAI) -> None:
     asked(client, RADIOLOGY)
-    page = httpx.get(f"{two.url}/metrics").text
+    page = httpx.get(two.metrics_url).text
     assert 'clinserve_routed_total{deployment="clinical-demo",why="known"}' in page
     assert 'clinserve_adapter_tokens_total{adapter="radiology",deployment="clinical-demo",type="completion"}' in page

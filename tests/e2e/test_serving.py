@@ -27,7 +27,7 @@ CANARY = "Zebulon-Quackenbush-19470231"
 
 def metric(product: Product, name: str) -> float:
     """Sum of a metric's series in the one scrape."""
-    text = httpx.get(f"{product.url}/metrics", timeout=30).text
+    text = httpx.get(product.metrics_url, timeout=30).text
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
 
 
@@ -175,7 +175,7 @@ def test_no_log_and_no_metric_holds_content_or_keys(product: Product, client: op
         assert 400 <= refused.status_code < 500
         assert CANARY not in refused.text + str(refused.headers)
     time.sleep(2)  # Serve buffers its logs
-    texts = {"metrics": httpx.get(f"{product.url}/metrics", timeout=30).text, "terminal": product.output}
+    texts = {"metrics": httpx.get(product.metrics_url, timeout=30).text, "terminal": product.output}
     for folder in (product.logs, product.state_dir):  # the database with usage and audit is in the latter
         files = [file for file in folder.rglob("*") if file.is_file() and file != product.state_dir / "demo.key"]
         texts |= {str(file): file.read_bytes().decode(errors="replace") for file in files}

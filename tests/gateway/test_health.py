@@ -1,11 +1,15 @@
-"""GET /livez, /readyz, /metrics."""
+"""GET /livez, /readyz, /metrics, and the port of their own that metrics have."""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 
+import httpx
 import pytest
 
+from serving.app import build_keyring
+from serving.deployments.environment import free_ports
 from tests.conftest import OpenSite
 from tests.local import assert_says_when_to_come_back, chat, error_of, listening
 
@@ -16,7 +20,7 @@ ECHO = {"name": "echo", "engine": {"kind": "echo"}}
 async def test_probes_need_no_key_and_are_not_logged(site: OpenSite) -> None:
     open_site = site()
     client = open_site.client(authorization="")
-    for path in ("/livez", "/readyz", "/metrics"):
+    for path in ("/livez", "/readyz"):
         assert (await client.get(path)).status_code == 200
     assert open_site.log() == []
 
@@ -24,6 +28,7 @@ async def test_probes_need_no_key_and_are_not_logged(site: OpenSite) -> None:
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/v1/models", "/openai/v1/models", "/docs"])
 async def test_head_is_get_without_its_body(site: OpenSite, path: str) -> None:
     client = site().client()
+    client.headers["accept-encoding"] = "identity"
     asked, head = await client.get(path), await client.head(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == asked.headers["content-length"] == str(len(asked.content))
@@ -53,6 +58,56 @@ async def test_not_ready_names_the_deployment_that_waits_and_not_the_others(site
     assert error_of(response, 503, "engine_unavailable")["message"] == "Not ready yet: far-away."
     assert_says_when_to_come_back(response)
     assert alive.status_code == 200
+
+
+async def test_without_a_key_nothing_is_named_and_a_key_sees_what_it_may_call(site: OpenSite) -> None:
+    open_site = site(deployments=[ECHO, CLOSED])
+    keyring = build_keyring(open_site.settings)
+    _, other = keyring.mint("ward", "echo only", deployments=frozenset({"echo"}))
+    for headers in ({"accept": "*/*"}, {"api-key": other.reveal()}):
+        response = await open_site.client(**headers).get("/readyz")
+        assert error_of(response, 503, "engine_unavailable")["message"] == "Not ready yet."
+    error_of(await open_site.client(**{"api-key": "no key"}).get("/readyz"), 401, "invalid_api_key")
+
+
+async def test_metrics_are_for_those_who_run_the_server(site: OpenSite) -> None:
+    open_site = site()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(open_site.app), base_url="http://gateway.test") as plain:
+        assert (await plain.get("/metrics")).status_code == 401
+        ward = await plain.get("/metrics", headers={"api-key": open_site.key})
+        error_of(ward, 403, "role_missing")
+        assert "clinserve" not in ward.text
+        assert "clinserve_" in (await plain.get("/metrics", headers={"api-key": open_site.operator})).text
+
+
+def test_scrapers_without_a_key_have_a_port_of_their_own_and_get_one_page_a_second(site: OpenSite) -> None:
+    (port,) = free_ports(1)
+    open_site = site(telemetry={"metrics_port": port, "metrics_interval": 3600, "request_log": "off"})
+    with listening(open_site.app) as url:
+        first = answered(f"http://127.0.0.1:{port}/metrics")
+        httpx.get(f"{url}/livez")
+        assert first.text == answered(f"http://127.0.0.1:{port}/metrics").text and "clinserve_" in first.text
+        assert answered(f"http://127.0.0.1:{port}/readyz").status_code == 404
+
+
+def test_a_gateway_takes_over_the_port_when_the_one_that_had_it_ends(site: OpenSite) -> None:
+    (port,) = free_ports(1)
+    one, other = (site(telemetry={"metrics_port": port, "request_log": "off"}) for _ in range(2))
+    with listening(other.app):
+        with listening(one.app):
+            assert answered(f"http://127.0.0.1:{port}/metrics").status_code == 200
+        assert answered(f"http://127.0.0.1:{port}/metrics").status_code == 200
+
+
+def answered(url: str) -> httpx.Response:
+    """Once somebody listens."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return httpx.get(url, timeout=10)
+        except httpx.TransportError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 async def test_not_ready_names_the_key_store_when_it_is_away_and_a_key_is_then_neither_good_nor_bad(

@@ -77,7 +77,7 @@ class Prometheus:
 def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
     """target: host:port. Scrapes and evaluates the rules twice a second."""
     config = (FOLDER / "prometheus.yml").read_text()
-    config = config.replace("127.0.0.1:8000", target).replace("rules/", f"{FOLDER}/rules/").replace(" 15s", " 500ms")
+    config = config.replace("127.0.0.1:9464", target).replace("rules/", f"{FOLDER}/rules/").replace(" 15s", " 500ms")
     (folder / "prometheus.yml").write_text(config)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

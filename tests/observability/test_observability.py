@@ -139,9 +139,10 @@ async def test_on_a_live_gateway_every_panel_shows_something_and_slow_buckets_le
     with receiving() as receiver:
         priced = {"name": "echo", "price": {"prompt": 10, "completion": 20},
                   "engine": {"kind": "echo", "failures": [{"when": "BREAK", "action": "die", "after": 1}]}}  # fmt: skip
-        telemetry = {"request_log": "file", "traces": {"otlp": receiver.url}}
+        (port,) = free_ports(1)
+        telemetry = {"request_log": "file", "traces": {"otlp": receiver.url}, "metrics_port": port}
         open_site = site(deployments=[priced], telemetry=telemetry, fleet=ToldFleet({"echo": TOLD}))
-        with listening(open_site.app) as url, prometheus(url.removeprefix("http://"), tmp_path) as asked:
+        with listening(open_site.app) as url, prometheus(f"127.0.0.1:{port}", tmp_path) as asked:
             asked.wait_for('up{job="clinserve"} == 1')
             async with open_site.client(url) as client:
                 end = time.monotonic() + 4
@@ -177,7 +178,7 @@ def test_observe_starts_prometheus_says_what_is_missing_and_stops_with_everythin
     assert process.stdout is not None
     try:
         said = [process.stdout.readline() for _ in range(3)]
-        assert "Nothing answers at http://127.0.0.1:1/metrics yet" in said[0]
+        assert "Nothing answers at http://127.0.0.1:1465/metrics yet" in said[0]
         assert said[1].split() == ["Prometheus", f"http://127.0.0.1:{port}/alerts"]
         assert "rafana" in said[2]
     finally:

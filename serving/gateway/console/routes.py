@@ -11,6 +11,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 
 from serving.errors import UnknownRoute
+from serving.gateway.documents import Document
 
 PAGE = "/console"
 ASSETS = f"{PAGE}/{{version}}/{{name}}"
@@ -51,12 +52,16 @@ def router() -> APIRouter:
     files = {file.name: file.read_bytes() for file in sorted(_FILES.iterdir())}
     digest = hashlib.sha256(b"\0".join(part for item in files.items() for part in (item[0].encode(), item[1])))
     version = digest.hexdigest()[:16]
-    page = files.pop("index.html").replace(b"{assets}", f"console/{version}".encode())
+    index = files.pop("index.html").replace(b"{assets}", f"console/{version}".encode())
+    page = Document(index, _OF_THE_PAGE | {"content-type": "text/html; charset=utf-8"})
+    assets = {
+        name: Document(body, _OF_FILES | {"content-type": _TYPES[Path(name).suffix]}) for name, body in files.items()
+    }
     routes = APIRouter(include_in_schema=False)
 
     @routes.get(PAGE)
-    async def console() -> Response:
-        return Response(page, media_type="text/html", headers=_OF_THE_PAGE)
+    async def console(request: Request) -> Response:
+        return page.answer(request.headers)
 
     @routes.get(f"{PAGE}/")
     async def with_a_slash() -> Response:
@@ -67,9 +72,8 @@ def router() -> APIRouter:
     async def asset(request: Request) -> Response:
         """Of this version only: a page never mixes files of two."""
         asked = request.path_params
-        if asked["version"] != version or asked["name"] not in files:
+        if asked["version"] != version or asked["name"] not in assets:
             raise UnknownRoute
-        kind = _TYPES[Path(asked["name"]).suffix]
-        return Response(files[asked["name"]], headers=_OF_FILES | {"content-type": kind})
+        return assets[asked["name"]].answer(request.headers)
 
     return routes

@@ -37,7 +37,7 @@ _TAGS = {
     "azure openai v1": "The same as Azure has it since 2025: below /openai/v1, api-version optional.",
     "azure openai": "The same as Azure had it before: the deployment in the path, api-version required.",
     "azure ai model inference": "The API of azure-ai-inference: one closed list of parameters.",
-    "health": "For the platform, without a key.",
+    "health": "For the platform; what names tenants or deployments needs an administrator's key.",
 }
 _PREFIXES = re.compile(r"/openai(/v1)?(/deployments/\{deployment\})?|/models(?=/(chat|embeddings|info))|/v1")
 _STREAMED = ("/chat/completions", "/completions", "/responses")
@@ -184,7 +184,14 @@ def _complete_health(operation: Operation, path: str) -> None:
         content = _json({"$ref": "#/components/schemas/OpenAIRefusal"})
         operation["responses"]["503"] = {"description": f"`{errors.EngineUnavailable.code}`", "content": content}
     if path == "/metrics":
-        operation["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+        operation["security"] = _SIGNED_IN
+        answers = operation["responses"]
+        answers["200"]["content"] = {
+            kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
+        }
+        refusal = {"content": _json({"$ref": "#/components/schemas/OpenAIRefusal"})}
+        for status, text in _refusals("", azure=False, repeatable=False).items():
+            answers[status] = {"description": text} | refusal
 
 
 def methods_at(app: FastAPI, scope: Any) -> list[str]:
