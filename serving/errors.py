@@ -19,6 +19,8 @@
     │   ├── ContentFiltered 400       a guard, or an endpoint's own filter, refuses the prompt
     │   ├── BodyTooLarge 413
     │   ├── EncodedBody 415           the body is compressed
+    │   ├── PathTooLong 414           or its query
+    │   ├── HeadersTooLarge 431
     │   └── ExtraParameter 422        Azure AI Model Inference: a parameter that API does not know
     ├── InvalidKey 401                the caller must change the credential
     ├── InvalidToken 401              tenants/tokens.py: the same for tokens of identity providers
@@ -149,6 +151,14 @@ class BodyTooLarge(InvalidRequest):
 class EncodedBody(InvalidRequest):
     status, code = 415, "unsupported_media_type"
     default_message = "The body has a content-encoding. Send it uncompressed, without that header."
+
+
+class PathTooLong(InvalidRequest):
+    status, code = 414, "uri_too_long"
+
+
+class HeadersTooLarge(InvalidRequest):
+    status, code = 431, "headers_too_large"
 
 
 class ExtraParameter(InvalidRequest):

@@ -30,6 +30,7 @@ from serving.sizing.gpus import gpu_named
 from serving.sizing.plan import Question, plan
 from serving.telemetry.metrics import PrometheusMetrics
 from serving.weights.files import CODE, PICKLES
+from tests.test_limits import write as write_limits
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -238,6 +239,7 @@ def write() -> None:
     for name, table in TABLES.items():
         text = block(name).sub(lambda _, table=table: table() + "\n", text)  # type: ignore[misc]
     README.write_text(text)
+    write_limits()
 
 
 if __name__ == "__main__":

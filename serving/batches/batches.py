@@ -11,13 +11,12 @@ from serving.batches.batch import ENDPOINTS, Batch, BatchEnded, BatchStore, Unkn
 from serving.batches.files import Files
 from serving.batches.lines import plain
 from serving.errors import InvalidRequest
+from serving.protocol import bounds
 from serving.tenants.callers import Caller
 from serving.tenants.paging import Page, PageRequest
 from serving.tenants.trail import Trail
 
 WINDOW = "24h"
-_METADATA = (16, 64, 512)
-"""Entries, characters of a name, of a value; OpenAI's."""
 
 
 class Batches:
@@ -105,7 +104,7 @@ class Batches:
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
-    entries, names, values = _METADATA
+    entries, names, values = bounds.METADATA, bounds.METADATA_NAME, bounds.METADATA_VALUE
     if len(metadata) > entries or any(len(n) > names or len(v) > values for n, v in metadata.items()):
         raise InvalidRequest(
             f"'metadata' has at most {entries} entries, with names of {names} and values of {values} characters.",

@@ -20,6 +20,7 @@ from serving.gateway.dialects import routes as dialects
 from serving.gateway.dialects.dialect import Spoken, spoken_in
 from serving.gateway.documents import Document, LazyDocument
 from serving.gateway.failure import response_of
+from serving.gateway.head_limit import HeadLimit
 from serving.gateway.methods import HeadAsGet
 from serving.gateway.middleware import BodyLimit, Recorded
 from serving.gateway.parts import Parts
@@ -62,6 +63,7 @@ def create_app(parts: Parts) -> FastAPI:
             Middleware(Spoken, dialects=parts.dialects),
             # Sees every status, also of the next.
             Middleware(Recorded, metrics=parts.metrics, traces=parts.traces, log=parts.log, books=parts.books),
+            Middleware(HeadLimit),
             *parts.cross_origin,  # browsers' pages of configured origins; none by default
             Middleware(HeadAsGet),
             Middleware(BodyLimit, limit=parts.max_body),

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from serving.batches.batch import Batch
 from serving.batches.batches import WINDOW
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
+from serving.gateway.names import PathName
 from serving.gateway.once import OnceRoute
 from serving.gateway.pages import After, Limit, listed, seconds
 from serving.gateway.parts import Gateway
+from serving.protocol import bounds
+from serving.protocol.body import Metadata, RequestBody
 from serving.tenants.paging import PageRequest
 
 router = APIRouter(tags=["batches"], route_class=OnceRoute)
@@ -24,22 +27,22 @@ _TIMES = (
 )  # fmt: skip
 
 
-class ExpiresAfter(BaseModel):
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+class ExpiresAfter(RequestBody):
+    model_config = ConfigDict(extra="ignore")
 
     anchor: Literal["created_at"] = "created_at"
-    seconds: int
+    seconds: int = Field(ge=0, le=bounds.TOKENS)
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(RequestBody):
     """What a batch is made from. Other fields are ignored: Azure's documentation puts `anchor` beside the others."""
 
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore")
 
-    input_file_id: str = Field(max_length=100)
-    endpoint: str = Field(max_length=100)
-    completion_window: str = Field(max_length=20)
-    metadata: dict[str, str] | None = None
+    input_file_id: str = Field(max_length=bounds.ID)
+    endpoint: str = Field(max_length=bounds.ID)
+    completion_window: str = Field(max_length=bounds.ID)
+    metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
 
 
@@ -68,13 +71,13 @@ async def list_batches(caller: SignedIn, gateway: Gateway, limit: Limit = 20, af
 
 
 @router.get("/v1/batches/{batch_id}")
-async def show_batch(caller: SignedIn, gateway: Gateway, batch_id: str) -> dict[str, Any]:
+async def show_batch(caller: SignedIn, gateway: Gateway, batch_id: PathName) -> dict[str, Any]:
     """One batch: its state, counts, and files."""
     return shape_of(await gateway.batches.get(caller, batch_id))
 
 
 @router.post("/v1/batches/{batch_id}/cancel")
-async def cancel_batch(caller: SignedIn, gateway: Gateway, batch_id: str) -> dict[str, Any]:
+async def cancel_batch(caller: SignedIn, gateway: Gateway, batch_id: PathName) -> dict[str, Any]:
     """Stop a batch. What was done is in its output file, the rest in its error file."""
     return shape_of(await gateway.batches.cancel(caller, batch_id))
 

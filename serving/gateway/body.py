@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
 
-from serving.errors import InvalidRequest
 from serving.gateway.dialects.dialect import spoken_in
+from serving.protocol import bounds
+from serving.protocol.body import RequestBody, refusal_of
+from serving.protocol.json_text import read_object
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound=RequestBody)
 
 
 def read_as(model: type[T]) -> Callable[[Request], Awaitable[T]]:
@@ -23,35 +24,21 @@ def read_as(model: type[T]) -> Callable[[Request], Awaitable[T]]:
 
     async def read(request: Request) -> T:
         data = await request.body()
-        try:
-            value = from_json(data, allow_inf_nan=False)
-        except ValueError:
-            raise InvalidRequest("The request body is not valid JSON.") from None
-        if not isinstance(value, dict):
-            raise InvalidRequest("The request body must be a JSON object.")
+        value = read_object(data, known=model.model_fields.keys())
         try:
             checked = model.model_validate(spoken_in(request.scope).read(value, request))
         except ValidationError as error:
-            raise _refusal(error) from None
+            raise refusal_of(error) from None
         request.state.record.passed("read")
         return checked
 
     return read
 
 
-def _refusal(error: ValidationError) -> InvalidRequest:
-    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    # Only the first part of the place: below it, keys may be the caller's own (a name in logit_bias, in a schema).
-    place = str(problem["loc"][0]) if problem["loc"] else "body"
-    if problem["type"] == "missing":
-        return InvalidRequest(f"'{place}' is missing.", param=place)
-    return InvalidRequest(f"'{place}': {problem['msg'].removeprefix('Value error, ')}.", param=place)
-
-
 def described_by(model: type[BaseModel]) -> dict[str, Any]:
     """The OpenAPI description of a body that is read by `read_as`."""
     schema = model.model_json_schema()
-    schema = _inlined(schema, schema.pop("$defs", {}))
+    schema = _inlined(schema, schema.pop("$defs", {})) | {"maxProperties": bounds.FIELDS}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from pydantic_core import to_json
 
 from serving.engines.adapters import Adapter, deployment_of
 from serving.engines.engine import INTERACTIVE, Engine, EngineRequest, Operation
@@ -20,10 +21,17 @@ from serving.errors import (
 )
 from serving.gateway.estimate import TokenEstimate
 from serving.protocol import openai
+from serving.protocol.messages import check_messages
 from serving.protocol.openai import ChatRequest, EmbeddingsRequest, InferenceRequest
 from serving.tenants.callers import Caller
 
+_OURS = frozenset({"user", "service_tier", "input_type", "best_of", "modalities"})
+"""Fields that the gateway itself obeys; engines do not get them."""
 _AZURE_NAMES = {"chat": "chatCompletion", "completions": "completion", "embeddings": "embeddings"}
+
+
+_COMPARED = 200
+"""Names that a wrong one is compared with: each takes a tenth of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,6 @@ class Deployment:
             )
         openai.check_names(request.model_extra or {})
         if isinstance(request, ChatRequest):
-            openai.check_messages(request.messages)
             unknown = (request.chat_template_kwargs or {}).keys() - openai.ALLOWED_TEMPLATE_KWARGS
             if unknown:
                 raise ForbiddenField(
@@ -121,8 +128,12 @@ class Deployment:
         self.estimate.learn(request.body, prompt_tokens)
 
     def _body(self, request: InferenceRequest) -> dict[str, Any]:
-        ours = {"user", "service_tier", "input_type", *(request.model_extra or {})}
-        body = request.model_dump(exclude_unset=True, exclude_none=True, exclude=ours)
+        # Not model_dump: it would walk all that the engine is to judge.
+        given = request.model_fields_set - _OURS - (request.model_extra or {}).keys()
+        fields = {name: getattr(request, name) for name in type(request).model_fields if name in given}
+        body = {name: value for name, value in fields.items() if value is not None}
+        if isinstance(request, ChatRequest):
+            body["messages"] = check_messages(request.messages)
         body["model"] = self.model
         if isinstance(request, EmbeddingsRequest):
             return body
@@ -162,7 +173,7 @@ class Deployment:
         if isinstance(request, EmbeddingsRequest):
             return
         for place, schema in openai.schemas_of(request):
-            size, depth = len(json.dumps(schema)), openai.depth_of(schema)
+            size, depth = len(to_json(schema)), openai.depth_of(schema)
             if size > self.limits.max_schema or depth > self.limits.max_schema_depth:
                 raise InvalidRequest(
                     f"{place} is too large: {size} bytes, {depth} levels; "
@@ -191,7 +202,8 @@ class Catalog:
             if not caller.may_call(base):
                 raise DeploymentNotAllowed(f"This key may not call the deployment '{base}'.", param="model")
             return deployment
-        near = difflib.get_close_matches(name[:128], [known.model for known in self.models_of(caller)], n=1)
+        names = [known.model for known in self.models_of(caller)][:_COMPARED]
+        near = difflib.get_close_matches(name[:64], names, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UnknownDeployment(f"There is no deployment of this name.{hint} GET /v1/models lists them.", param="model")
 

@@ -13,6 +13,7 @@ from serving.batches.file import File
 from serving.errors import InvalidRequest
 from serving.gateway.caller import SignedIn
 from serving.gateway.multipart import Upload
+from serving.gateway.names import PathName
 from serving.gateway.pages import After, Limit, listed, seconds
 from serving.gateway.parts import Gateway
 from serving.tenants.paging import PageRequest
@@ -70,13 +71,13 @@ async def list_files(
 
 
 @router.get("/v1/files/{file_id}")
-async def show_file(caller: SignedIn, gateway: Gateway, file_id: str) -> dict[str, Any]:
+async def show_file(caller: SignedIn, gateway: Gateway, file_id: PathName) -> dict[str, Any]:
     """One file, without its bytes."""
     return shape_of(await gateway.files.get(caller, file_id))
 
 
 @router.get("/v1/files/{file_id}/content", response_class=Response)
-async def download(caller: SignedIn, gateway: Gateway, file_id: str) -> Response:
+async def download(caller: SignedIn, gateway: Gateway, file_id: PathName) -> Response:
     """The file's bytes."""
     file, chunks = await gateway.files.open(caller, file_id)
     first = await anext(chunks, b"")  # what cannot be read is an error while there can be one
@@ -84,7 +85,7 @@ async def download(caller: SignedIn, gateway: Gateway, file_id: str) -> Response
 
 
 @router.delete("/v1/files/{file_id}")
-async def delete_file(caller: SignedIn, gateway: Gateway, file_id: str) -> dict[str, Any]:
+async def delete_file(caller: SignedIn, gateway: Gateway, file_id: PathName) -> dict[str, Any]:
     """Delete a file. Not while a batch reads it."""
     await gateway.files.delete(caller, file_id)
     return {"id": file_id, "object": "file", "deleted": True}

@@ -1,4 +1,5 @@
-"""Plain ASGI middleware, outermost first: UntilClientLeaves, RequestId, Spoken (dialects/), Recorded, BodyLimit.
+"""Plain ASGI middleware, outermost first: UntilClientLeaves, RequestId, Spoken (dialects/), Recorded, HeadLimit
+(head_limit.py), BodyLimit.
 
 BaseHTTPMiddleware would buffer streams.
 """

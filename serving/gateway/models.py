@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from serving.gateway.caller import SignedIn
 from serving.gateway.catalog import Catalog, Deployment
+from serving.gateway.names import PathName
 from serving.gateway.parts import Gateway
 from serving.protocol.openai import ModelCard, ModelList
 
@@ -19,7 +20,7 @@ async def list_models(caller: SignedIn, gateway: Gateway) -> ModelList:
 
 
 @router.get("/v1/models/{name}")
-async def get_model(name: str, caller: SignedIn, gateway: Gateway) -> ModelCard:
+async def get_model(name: PathName, caller: SignedIn, gateway: Gateway) -> ModelCard:
     """One deployment."""
     return _card(gateway.catalog.resolve(name, caller), gateway.catalog)
 

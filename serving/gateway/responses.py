@@ -20,6 +20,7 @@ from serving.gateway.caller import SignedIn
 from serving.gateway.chat import answer
 from serving.gateway.dialects.dialect import spoken_in
 from serving.gateway.lines import AppLines
+from serving.gateway.names import PathName
 from serving.gateway.once import OnceRoute
 from serving.gateway.pages import After, listed
 from serving.gateway.parts import Gateway, Parts
@@ -71,7 +72,7 @@ async def create(caller: SignedIn, body: ResponsesBody, gateway: Gateway, reques
 
 
 @router.get("/v1/responses/{response_id}")
-async def show(caller: SignedIn, gateway: Gateway, response_id: str, stream: bool = False) -> dict[str, Any]:
+async def show(caller: SignedIn, gateway: Gateway, response_id: PathName, stream: bool = False) -> dict[str, Any]:
     """A response that is kept; of one in the background, how far it is."""
     if stream:
         raise InvalidRequest("A response that is kept cannot be streamed: leave out 'stream'.", param="stream")
@@ -79,14 +80,14 @@ async def show(caller: SignedIn, gateway: Gateway, response_id: str, stream: boo
 
 
 @router.delete("/v1/responses/{response_id}")
-async def delete(caller: SignedIn, gateway: Gateway, response_id: str) -> dict[str, Any]:
+async def delete(caller: SignedIn, gateway: Gateway, response_id: PathName) -> dict[str, Any]:
     """Delete a response; one in the background is stopped."""
     await gateway.responses.delete(caller, response_id)
     return {"id": response_id, "object": "response", "deleted": True}
 
 
 @router.post("/v1/responses/{response_id}/cancel")
-async def cancel(caller: SignedIn, gateway: Gateway, response_id: str) -> dict[str, Any]:
+async def cancel(caller: SignedIn, gateway: Gateway, response_id: PathName) -> dict[str, Any]:
     """Stop a response in the background. One that has ended stays as it is."""
     return await gateway.responses.cancel(caller, response_id)
 
@@ -95,7 +96,7 @@ async def cancel(caller: SignedIn, gateway: Gateway, response_id: str) -> dict[s
 async def list_input_items(
     caller: SignedIn,
     gateway: Gateway,
-    response_id: str,
+    response_id: PathName,
     limit: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 20,
     order: Literal["asc", "desc"] = "desc",
     after: After = None,

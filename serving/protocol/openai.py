@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from serving.errors import ForbiddenField, InvalidRequest
+from serving.protocol import bounds
+from serving.protocol.body import Amount, RequestBody, Text, Whole, Word
+from serving.protocol.messages import ROLES
 
 FORBIDDEN = {
     "chat_template": "templates come with the model (a template is code: vLLM CVE-2026-115911)",
@@ -36,79 +39,139 @@ FORBIDDEN = {
 ALLOWED_TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
 
 
+_TokenId = Annotated[int, Field(strict=True, ge=0, le=bounds.TOKEN_ID)]
+_TokenIds = Annotated[list[_TokenId], Field(max_length=bounds.VALUES, fail_fast=True)]
+_AS_IDS: TypeAdapter[list[int]] = TypeAdapter(_TokenIds)
+_AS_PROMPTS: TypeAdapter[list[str | list[int]]] = TypeAdapter(
+    Annotated[list[Annotated[Text | _TokenIds, Field(union_mode="left_to_right")]], Field(fail_fast=True)]
+)
+
+
 def _no_embeddings(prompt: object) -> object:
-    if isinstance(prompt, str) or (isinstance(prompt, list) and prompt and all(_is_prompt(item) for item in prompt)):
+    """The first item says what all are. They are looked at in the core: there may be half a million ids."""
+    if isinstance(prompt, str):
         return prompt
+    as_what: TypeAdapter[Any] = _AS_IDS if isinstance(prompt, list) and prompt and _is_token(prompt[0]) else _AS_PROMPTS
+    try:
+        if prompt != []:
+            return as_what.validate_python(prompt, strict=True)
+    except ValidationError:
+        pass
     raise ValueError("must be a string, a list of strings, a list of token ids, or a list of such lists")
 
 
-def _is_prompt(item: object) -> bool:
-    return (
-        isinstance(item, str) or _is_token(item) or (isinstance(item, list) and all(_is_token(token) for token in item))
-    )
-
-
 def _is_token(item: object) -> bool:
-    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**31
+    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= bounds.TOKEN_ID
 
 
-Whole = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-"""Engines keep them in 64 bits; JSON's have no end."""
-Amount = Annotated[int, Field(ge=1, le=2**31 - 1)]
+_TEXT = {"type": "string", "maxLength": bounds.TEXT}
+_ID = {"type": "integer", "minimum": 0, "maximum": bounds.TOKEN_ID}
+_IDS = {"type": "array", "maxItems": bounds.VALUES, "items": _ID}
+Prompt = Annotated[
+    str | list[Any],
+    BeforeValidator(_no_embeddings),
+    Field(
+        json_schema_extra={
+            "anyOf": [
+                _TEXT,
+                {"type": "array", "minItems": 1, "maxItems": bounds.PROMPTS, "items": _TEXT},
+                _IDS | {"minItems": 1},
+                {"type": "array", "minItems": 1, "maxItems": bounds.PROMPTS, "items": _IDS},
+            ]
+        }
+    ),
+]
+"""A text, texts, token ids, or lists of them."""
+
+
+def _prompts_in(prompt: str | list[Any]) -> int:
+    return len(prompt) if isinstance(prompt, list) and not _is_token(prompt[0]) else 1
+
 
 _MESSAGES: dict[str, Any] = {
     "items": {
         "type": "object",
         "required": ["role"],
+        "maxProperties": bounds.MESSAGE_FIELDS,
         "properties": {
-            "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
-            "content": {"type": ["string", "array", "null"], "description": "A text, or parts."},
+            "role": {"type": "string", "enum": [*ROLES]},
+            "content": {
+                "type": ["string", "array", "null"],
+                "maxLength": bounds.TEXT,
+                "maxItems": bounds.PARTS,
+                "description": "A text, or parts.",
+            },
         },
     }
 }
 """For the reference; `check_messages` checks."""
 
 
-class StreamOptions(BaseModel):
+Described = Annotated[dict[str, Any], Field(max_length=bounds.TOOL_FIELDS)]
+"""A tool, a choice of one, a format."""
+Model = Annotated[str, Field(max_length=bounds.MODEL)]
+User = Annotated[str, Field(max_length=bounds.USER)]
+Tools = Annotated[list[Described], Field(max_length=bounds.TOOLS, fail_fast=True)]
+ToolChoice = Literal["none", "auto", "required"] | Described
+Tier = Literal["auto", "default", "flex", "priority", "scale"]
+_Stop = Annotated[str, Field(max_length=bounds.STOP)]
+Logprobs = Annotated[int, Field(ge=0, le=bounds.LOGPROBS)]
+_Switches = Annotated[dict[str, bool | Word], Field(max_length=bounds.TOOL_FIELDS)]
+_Bias = Annotated[dict[str, Annotated[float, Field(strict=True, ge=-100, le=100)]], Field(max_length=bounds.LOGIT_BIAS)]
+
+
+class StreamOptions(RequestBody):
     model_config = ConfigDict(extra="ignore")
     include_usage: bool = False
 
 
-class CompletionRequestBase(BaseModel):
-    """Fields that chat and text completions share. `extra="allow"` keeps unknown names for `check_names` to explain."""
+class Sampling(RequestBody):
+    """What chat, completions and responses share: how tokens are chosen."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, allow_inf_nan=False)
-
-    model: str | None = None
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    n: Amount | None = None
-    max_tokens: Amount | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     seed: Whole | None = None
-    stop: str | list[str] | None = None
-    logit_bias: Annotated[dict[str, float] | None, Field(max_length=1024)] = None
-    response_format: dict[str, Any] | None = None
-    user: str | None = None
-    service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = None
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=bounds.STOPS, fail_fast=True)] | None = None
+    logit_bias: _Bias | None = None
     # vLLM's sampling extensions, for those who pass extra_body.
-    top_k: Whole | None = None
+    top_k: int | None = Field(None, ge=-1, le=bounds.TOKEN_ID)
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=10)
-    length_penalty: float | None = None
-    min_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
+    length_penalty: float | None = Field(None, ge=-10, le=10)
+    min_tokens: int | None = Field(None, ge=0, le=bounds.TOKENS)
     ignore_eos: bool | None = None
-    stop_token_ids: Annotated[list[Whole] | None, Field(max_length=64)] = None
+    stop_token_ids: Annotated[list[_TokenId], Field(max_length=bounds.STOP_TOKENS, fail_fast=True)] | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
-    prompt_logprobs: int | None = Field(None, ge=0)
+
+
+class CompletionRequestBase(Sampling):
+    """Fields that chat and text completions share. `extra="allow"` keeps unknown names for `check_names` to explain."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: Model | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=bounds.CHOICES)] | None = None
+    max_tokens: Amount | None = None
+    response_format: Described | None = None
+    user: User | None = None
+    service_tier: Tier | None = None
+    best_of: int | None = Field(None, ge=0, le=bounds.CHOICES)
+    prompt_logprobs: Logprobs | None = None
     return_token_ids: bool | None = None
 
     operation: ClassVar[Literal["chat", "completions"]]
+
+    @model_validator(mode="after")
+    def _best_of_one(self) -> Self:
+        if self.best_of is not None and self.best_of > 1:
+            raise ForbiddenField("'best_of' above 1 is not supported: ask for 'n' answers and choose.", param="best_of")
+        return self
 
     @property
     def wants_usage(self) -> bool:
@@ -124,30 +187,40 @@ class ChatRequest(CompletionRequestBase):
     """POST /v1/chat/completions, https://platform.openai.com/docs/api-reference/chat/create."""
 
     operation = "chat"
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=4096, json_schema_extra=_MESSAGES)]
+    messages: Annotated[
+        list[Annotated[dict[str, Any], Field(max_length=bounds.MESSAGE_FIELDS)]],
+        Field(min_length=1, max_length=bounds.MESSAGES, fail_fast=True, json_schema_extra=_MESSAGES),
+    ]
     max_completion_tokens: Amount | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0)
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    top_logprobs: Logprobs | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    reasoning_effort: str | None = None
+    modalities: Annotated[list[Word], Field(max_length=bounds.TOOL_FIELDS)] | None = None
+    reasoning_effort: Word | None = None
     include_reasoning: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: _Switches | None = None
     echo: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+
+    @model_validator(mode="after")
+    def _answers_are_text(self) -> Self:
+        if set(self.modalities or ()) - {"text"}:
+            raise ForbiddenField("'modalities' may only be text: models here answer in text.", param="modalities")
+        return self
 
 
 class CompletionRequest(CompletionRequestBase):
     """POST /v1/completions, https://platform.openai.com/docs/api-reference/completions/create."""
 
     operation = "completions"
-    prompt: Annotated[str | list[Any], BeforeValidator(_no_embeddings)]
-    max_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
-    suffix: str | None = None
+    prompt: Prompt
+    max_tokens: int | None = Field(None, ge=0, le=bounds.TOKENS)
+    suffix: Text | None = None
     echo: bool | None = None
-    logprobs: int | None = Field(None, ge=0)
+    logprobs: Logprobs | None = None
     add_special_tokens: bool | None = None
 
     @model_validator(mode="after")
@@ -159,24 +232,23 @@ class CompletionRequest(CompletionRequestBase):
 
     @property
     def prompts(self) -> int:
-        is_batch = isinstance(self.prompt, list) and not _is_token(self.prompt[0])
-        return len(self.prompt) if is_batch else 1
+        return _prompts_in(self.prompt)
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(RequestBody):
     """POST /v1/embeddings, https://platform.openai.com/docs/api-reference/embeddings/create.
 
     encoding_format: obeyed to the letter; SDKs that ask for base64 decode it, and hand a base64 answer to an explicit
     float through to their user (azure-wire-format, rule 7).
     """
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
 
-    model: str | None = None
-    input: Annotated[str | list[Any], BeforeValidator(_no_embeddings)]
-    dimensions: int | None = Field(None, ge=1, le=65536)
+    model: Model | None = None
+    input: Prompt
+    dimensions: int | None = Field(None, ge=1, le=bounds.DIMENSIONS)
     encoding_format: Literal["float", "base64"] = "float"
-    user: str | None = None
+    user: User | None = None
     input_type: Literal["text", "query", "document"] | None = None
     stream: Literal[False] | None = None
 
@@ -186,83 +258,47 @@ class EmbeddingsRequest(BaseModel):
 
     @property
     def prompts(self) -> int:
-        return len(self.input) if isinstance(self.input, list) and not _is_token(self.input[0]) else 1
+        return _prompts_in(self.input)
 
 
 InferenceRequest = ChatRequest | CompletionRequest | EmbeddingsRequest
 """What an engine can be asked for."""
+KNOWN = (
+    frozenset(ChatRequest.model_fields)
+    | frozenset(CompletionRequest.model_fields)
+    | EmbeddingsRequest.model_fields.keys()
+)
+"""Names of ours, which an error may repeat."""
 
 
-# OpenAI fields that change nothing here. Accepted, because SDKs and frameworks set them; not forwarded.
+# OpenAI fields that change nothing in an answer. Accepted, because SDKs and frameworks set them; not forwarded.
 IGNORED = frozenset(
     [
-        "metadata",
-        "store",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "verbosity",
-        "modalities",
-        "prediction",
-        "functions",
-        "function_call",
-        "best_of",
+        "metadata", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+        "verbosity", "prediction",
     ]
-)
-
-_PART_KEYS = {
-    "text": {"type", "text"},
-    "refusal": {"type", "refusal"},
-    "image_url": {"type", "image_url"},
-    "input_audio": {"type", "input_audio"},
-    "audio_url": {"type", "audio_url"},
-    "video_url": {"type", "video_url"},
+)  # fmt: skip
+REFUSED = {
+    "audio": "models here answer in text",
+    "web_search_options": "nothing is searched here; send what was found in messages",
+    "moderation": "content filters are the deployment's",
 }
+"""OpenAI fields without which the answer would be another one than was asked for."""
 
 
 def check_names(
-    extra: Collection[str], *, forbidden: Mapping[str, str] = FORBIDDEN, ignored: Collection[str] = IGNORED
+    extra: Collection[str], *, forbidden: Mapping[str, str] = FORBIDDEN | REFUSED, ignored: Collection[str] = IGNORED
 ) -> None:
     """Refuse the names that a request may not hold. Raises ForbiddenField, InvalidRequest."""
     for name in extra:
         if name in forbidden:
             raise ForbiddenField(f"The field '{name}' is not allowed: {forbidden[name]}.", param=name)
-    if set(extra) - set(ignored):
+    unknown = set(extra) - set(ignored)
+    for name in sorted(unknown & KNOWN):
+        raise InvalidRequest(f"The field '{name}' is not known in this operation; /docs lists its fields.", param=name)
+    if unknown:
         # The name is the caller's text, so it is not repeated; `param` would be the only other place for it.
         raise InvalidRequest("The request has a field that is unknown here. The fields are listed at /docs.")
-
-
-def check_messages(messages: list[dict[str, Any]]) -> None:
-    """Refuse content that would make the engine fetch something or take raw tensors (SSRF: vLLM CVE-2026-24779).
-
-    Raises ForbiddenField, InvalidRequest.
-    """
-    for position, message in enumerate(messages):
-        where = f"messages[{position}]"
-        if not isinstance(message.get("role"), str):
-            raise InvalidRequest(f"{where}.role must be a string.", param=f"{where}.role")
-        content = message.get("content")
-        if content is not None and not isinstance(content, str | list):
-            raise InvalidRequest(f"{where}.content must be a string or a list of parts.", param=f"{where}.content")
-        for index, part in enumerate(content if isinstance(content, list) else []):
-            _check_part(part, f"{where}.content[{index}]")
-
-
-def _check_part(part: object, where: str) -> None:
-    if isinstance(part, str):
-        return
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(part, dict) or not isinstance(kind, str) or kind not in _PART_KEYS:
-        raise InvalidRequest(f"{where}.type must be one of {', '.join(_PART_KEYS)}.", param=f"{where}.type")
-    if kind in ("text", "refusal") and not isinstance(part.get(kind), str):
-        raise InvalidRequest(f"{where}.{kind} must be a string.", param=f"{where}.{kind}")
-    if part.keys() - _PART_KEYS[kind]:
-        raise ForbiddenField(f"{where} has a field that a part of type {kind} may not have.", param=where)
-    if kind.endswith("_url"):
-        link = part.get(kind)
-        url = link.get("url") if isinstance(link, dict) else link
-        if not isinstance(url, str) or not url.startswith("data:"):
-            raise ForbiddenField(f"{where}: media must be sent inline as a data: URL; nothing is fetched.", param=where)
 
 
 def schemas_of(request: CompletionRequestBase) -> list[tuple[str, Any]]:

@@ -121,7 +121,7 @@ def test_schemas_that_ask_for_more_than_there_is_are_answered_at_once(place: Sit
     for bound in ("1e999", "-1e999", ENDLESS):
         schema = f'{{"type":"integer","minimum":{bound},"maximum":{bound}}}'
         form = f',"response_format":{{"type":"json_schema","json_schema":{{"schema":{schema}}}}}'
-        assert send(request(place, "POST", PATH, said(more=form)))[0] == 200
+        assert send(request(place, "POST", PATH, said(more=form)))[0] == 400  # no engine can read it
 
 
 BODIES = {

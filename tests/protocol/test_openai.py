@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from serving.errors import ForbiddenField, InvalidRequest
+from serving.protocol.messages import check_messages
 from serving.protocol.openai import (
     FORBIDDEN,
     IGNORED,
     ChatRequest,
     CompletionRequest,
-    check_messages,
     check_names,
     depth_of,
     schemas_of,
@@ -94,7 +94,7 @@ def test_the_messages_of_openais_reference_pass(message: dict[str, Any]) -> None
         ({"type": ["text"]}, InvalidRequest),
         (5, InvalidRequest),
         (None, InvalidRequest),
-        ({"type": "text", "text": "a", "uuid": "CANARY"}, ForbiddenField),
+        ({"type": "image_url", "image_url": {"url": "data:,"}, "uuid": "CANARY"}, ForbiddenField),
         ({"type": "image_url", "image_url": "https://CANARY"}, ForbiddenField),
         ({"type": "image_url", "image_url": {"url": "DATA:text"}}, ForbiddenField),
         ({"type": "video_url"}, ForbiddenField),

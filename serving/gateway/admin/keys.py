@@ -9,24 +9,34 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, Field, field_validator
 
-from serving.gateway.admin.queries import Moment, PageQuery
+from serving.gateway.admin.queries import Filter, Moment, PageQuery
 from serving.gateway.admin.shapes import Closed, Listing, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
+from serving.gateway.names import PathName
 from serving.gateway.parts import Gateway
+from serving.protocol import bounds
 from serving.tenants.callers import Role
 from serving.tenants.keys import ApiKey, KeyEnded, Secret, TooManyKeys, UnknownKey, utcnow
 from serving.tenants.registry import UnknownTenant
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 
-Names = Annotated[list[str], Field(min_length=1, max_length=100)]
+Names = Annotated[
+    list[Annotated[str, Field(max_length=bounds.ADMIN_NAME)]], Field(min_length=1, max_length=bounds.ADMIN_LIST)
+]
 
 
 class NewKey(Closed):
-    tenant: str = Field(description="The id of the tenant that is charged.", examples=["cardiology"])
-    name: str = Field(description="The application or person. One name has at most two live keys.", examples=["ci"])
-    roles: Annotated[list[Role], Field(min_length=1, max_length=100)] = Field(
+    tenant: str = Field(
+        max_length=bounds.ADMIN_NAME, description="The id of the tenant that is charged.", examples=["cardiology"]
+    )
+    name: str = Field(
+        max_length=bounds.ADMIN_NAME,
+        description="The application or person. One name has at most two live keys.",
+        examples=["ci"],
+    )
+    roles: Annotated[list[Role], Field(min_length=1, max_length=bounds.ADMIN_LIST)] = Field(
         ["inference"], description="What it may do. `operator` is granted by administrators of `system` only."
     )
     deployments: Names | None = Field(None, description="What it may call. Default: all.", examples=[["notes"]])
@@ -99,7 +109,7 @@ def list_all(
     caller: SignedIn,
     gateway: Gateway,
     page: PageQuery,
-    tenant: Annotated[str | None, Query(description="Only this tenant's.")] = None,
+    tenant: Annotated[Filter | None, Query(description="Only this tenant's.")] = None,
 ) -> Listing[KeyCard]:
     """Oldest first, ended ones too. For a key_admin; outside `system`, its own tenant's."""
     return Listing[KeyCard].of(gateway.administration.list_keys(caller, tenant, page), _card, lambda key: key.id)
@@ -113,7 +123,7 @@ def list_all(
     responses=refusals(KeyEnded, TooManyKeys, UnknownKey),
 )
 def rotate(
-    id: str,
+    id: PathName,
     caller: SignedIn,
     body: Annotated[Rotation, Depends(read_as(Rotation))],
     gateway: Gateway,
@@ -128,7 +138,7 @@ def rotate(
 
 
 @router.post("/{id}/revoke", summary="Revoke a key", responses=refusals(UnknownKey))
-def revoke(id: str, caller: SignedIn, gateway: Gateway) -> KeyCard:
+def revoke(id: PathName, caller: SignedIn, gateway: Gateway) -> KeyCard:
     """It ends here at once and elsewhere within seconds. By id or prefix. For a key_admin."""
     return _card(gateway.administration.revoke_key(caller, id))
 

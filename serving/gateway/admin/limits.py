@@ -9,11 +9,13 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from serving.errors import UnknownDeployment
-from serving.gateway.admin.queries import PageQuery
+from serving.gateway.admin.queries import Filter, PageQuery
 from serving.gateway.admin.shapes import Closed, Listing, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
+from serving.gateway.names import PathName
 from serving.gateway.parts import Gateway
+from serving.protocol import bounds
 from serving.tenants.administration import IDENTITY, Administration
 from serving.tenants.callers import Caller
 from serving.tenants.key_store import UnknownKey
@@ -25,14 +27,17 @@ from serving.tenants.registry import UnknownTenant
 router = APIRouter(prefix="/limits", tags=["limits"])
 
 
+Quota = Annotated[int, Field(ge=-bounds.QUOTA, le=bounds.QUOTA)]
+
+
 class LimitsBody(Closed):
     """null, or left out: not set here, so the configured default applies. 0: unlimited in spite of a default."""
 
-    requests_per_minute: int | None = Field(None, description="Requests in any 60 seconds.")
-    tokens_per_minute: int | None = Field(None, description="Tokens, prompt and answer, in any 60 seconds.")
-    tokens_per_day: int | None = Field(None, description="Tokens in a day, UTC.")
-    tokens_per_month: int | None = Field(None, description="Tokens in a month, UTC.")
-    concurrent_requests: int | None = Field(None, description="Requests at a time, over all gateways.")
+    requests_per_minute: Quota | None = Field(None, description="Requests in any 60 seconds.")
+    tokens_per_minute: Quota | None = Field(None, description="Tokens, prompt and answer, in any 60 seconds.")
+    tokens_per_day: Quota | None = Field(None, description="Tokens in a day, UTC.")
+    tokens_per_month: Quota | None = Field(None, description="Tokens in a month, UTC.")
+    concurrent_requests: Quota | None = Field(None, description="Requests at a time, over all gateways.")
 
 
 class LimitsCard(BaseModel):
@@ -55,7 +60,7 @@ def list_all(
     gateway: Gateway,
     page: PageQuery,
     scope: Annotated[Scope | None, Query(description="Only those of this kind.")] = None,
-    tenant: Annotated[str | None, Query(description="Only those of this tenant and its keys.")] = None,
+    tenant: Annotated[Filter | None, Query(description="Only those of this tenant and its keys.")] = None,
 ) -> Listing[LimitsCard]:
     """What is set, by scope and subject. For every administrator; outside `system`, its own tenant's."""
     found = gateway.administration.list_limits(caller, page, scope, tenant)
@@ -63,7 +68,7 @@ def list_all(
 
 
 @router.get("/{scope}/{subject:path}", summary="The limits of one subject")
-def get(scope: Scope, subject: str, caller: SignedIn, gateway: Gateway) -> LimitsCard:
+def get(scope: Scope, subject: PathName, caller: SignedIn, gateway: Gateway) -> LimitsCard:
     """What is set for it; all null if nothing is. For every administrator; outside `system`, of its own tenant."""
     wanted = _as_kept(Subject(scope, subject))
     return _card(wanted, _set_for(wanted, caller, gateway.administration))
@@ -77,7 +82,7 @@ def get(scope: Scope, subject: str, caller: SignedIn, gateway: Gateway) -> Limit
 )
 def put(
     scope: Scope,
-    subject: str,
+    subject: PathName,
     caller: SignedIn,
     body: Annotated[LimitsBody, Depends(read_as(LimitsBody))],
     gateway: Gateway,
@@ -96,7 +101,7 @@ def put(
     summary="Back to the defaults",
     responses=refusals(UnknownTenant, UnknownKey),
 )
-def delete(scope: Scope, subject: str, caller: SignedIn, gateway: Gateway) -> None:
+def delete(scope: Scope, subject: PathName, caller: SignedIn, gateway: Gateway) -> None:
     """Also when nothing was set. For whom `PUT` is."""
     gateway.administration.clear_limits(caller, Subject(scope, subject))
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 from fastapi.dependencies.utils import get_flat_dependant
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from serving.errors import InvalidRequest
 from serving.gateway.caller import SignedIn
+from serving.protocol import bounds
 from serving.tenants.paging import LONGEST_PAGE, PageRequest
 
 
@@ -24,7 +25,9 @@ def only_known_names(caller: SignedIn, request: Request) -> None:
 
 def _page(
     limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="At most so many items.")] = 100,
-    after: Annotated[str | None, Query(description="Those that come after this: a page's `last_id`.")] = None,
+    after: Annotated[
+        str | None, Query(max_length=bounds.QUERY_VALUE, description="Those that come after this: a page's `last_id`.")
+    ] = None,
 ) -> PageRequest:
     return PageRequest(limit, after)
 
@@ -38,7 +41,7 @@ def _printable(text: str) -> str:
     return text
 
 
-Filter = Annotated[str, AfterValidator(_printable)]
+Filter = Annotated[str, Field(max_length=bounds.QUERY_VALUE), AfterValidator(_printable)]
 
 
 def moment(value: object) -> datetime:

@@ -8,16 +8,17 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serving.errors import ServingError
+from serving.protocol.body import RequestBody
 from serving.tenants.paging import Page
 
 Item = TypeVar("Item", bound=BaseModel)
 Kept = TypeVar("Kept")
 
 
-class Closed(BaseModel):
+class Closed(RequestBody):
     """A request body that takes no other names than its own."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod

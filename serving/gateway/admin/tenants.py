@@ -12,19 +12,23 @@ from serving.gateway.admin.queries import PageQuery
 from serving.gateway.admin.shapes import Closed, Listing, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
+from serving.gateway.names import PathName
 from serving.gateway.parts import Gateway
+from serving.protocol import bounds
 from serving.tenants.registry import LONGEST_KEEP, SHORTEST_KEEP, Tenant, TenantExists, UnknownTenant
 
 router = APIRouter(prefix="/tenants", tags=["tenants"])
 
 
 class NewTenant(Closed):
-    id: str = Field(description="1 to 63 of a-z, 0-9 and . _ -", examples=["cardiology"])
-    name: str = Field(description="For people.", examples=["Cardiology, St. Mary"])
+    id: str = Field(max_length=bounds.ADMIN_NAME, description="1 to 63 of a-z, 0-9 and . _ -", examples=["cardiology"])
+    name: str = Field(max_length=bounds.ADMIN_NAME, description="For people.", examples=["Cardiology, St. Mary"])
 
 
 class Keeping(Closed):
     keep_responses: int | None = Field(
+        ge=-bounds.TOKENS,
+        le=bounds.TOKENS,
         description=f"Seconds, {SHORTEST_KEEP} to {LONGEST_KEEP}, for which its responses are kept. null: not at all.",
         examples=[86400],
     )
@@ -59,14 +63,14 @@ def list_all(caller: SignedIn, gateway: Gateway, page: PageQuery) -> Listing[Ten
 
 
 @router.get("/{id}", summary="One tenant", responses=refusals(UnknownTenant))
-def get(id: str, caller: SignedIn, gateway: Gateway) -> TenantCard:
+def get(id: PathName, caller: SignedIn, gateway: Gateway) -> TenantCard:
     """For every administrator; outside `system`, its own tenant."""
     return _card(gateway.administration.get_tenant(caller, id))
 
 
 @router.patch("/{id}", summary="Keep responses", openapi_extra=described_by(Keeping), responses=refusals(UnknownTenant))
 def keep(
-    id: str, caller: SignedIn, body: Annotated[Keeping, Depends(read_as(Keeping))], gateway: Gateway
+    id: PathName, caller: SignedIn, body: Annotated[Keeping, Depends(read_as(Keeping))], gateway: Gateway
 ) -> TenantCard:
     """How long its responses are kept, within seconds everywhere. Those that would be older go. For an operator of
     `system`.
@@ -75,13 +79,13 @@ def keep(
 
 
 @router.post("/{id}/disable", summary="Disable a tenant", responses=refusals(UnknownTenant))
-def disable(id: str, caller: SignedIn, gateway: Gateway) -> TenantCard:
+def disable(id: PathName, caller: SignedIn, gateway: Gateway) -> TenantCard:
     """Its keys and tokens are refused from now on, within seconds everywhere. For an operator of `system`."""
     return _card(gateway.administration.disable_tenant(caller, id))
 
 
 @router.post("/{id}/enable", summary="Enable a tenant", responses=refusals(UnknownTenant))
-def enable(id: str, caller: SignedIn, gateway: Gateway) -> TenantCard:
+def enable(id: PathName, caller: SignedIn, gateway: Gateway) -> TenantCard:
     """Undo `disable`. For an operator of `system`."""
     return _card(gateway.administration.enable_tenant(caller, id))
 

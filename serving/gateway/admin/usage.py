@@ -62,7 +62,7 @@ def sums(
     filters: Filters,
     page: PageQuery,
     group_by: Annotated[
-        str, Query(description="Some of tenant, key, deployment and day, with commas.", examples=["tenant,day"])
+        Filter, Query(description="Some of tenant, key, deployment and day, with commas.", examples=["tenant,day"])
     ] = "day,deployment",
 ) -> Listing[UsageCard]:
     """For an auditor or operator; outside `system`, of its own tenant."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from serving.errors import ModelMissing
 from serving.gateway.caller import SignedIn
+from serving.gateway.names import QueryName
 from serving.gateway.parts import Gateway
 
 
@@ -17,7 +18,7 @@ class ModelInformation(BaseModel):
     model_provider_name: str = "clinserve"
 
 
-async def model_information(caller: SignedIn, gateway: Gateway, model: str | None = None) -> ModelInformation:
+async def model_information(caller: SignedIn, gateway: Gateway, model: QueryName = None) -> ModelInformation:
     """The deployment that `?model=` names; without it the only one that the caller may call.
 
     Raises ModelMissing, UnknownDeployment, DeploymentNotAllowed.

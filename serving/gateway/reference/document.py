@@ -20,6 +20,7 @@ from serving.batches.file import UnknownFile
 from serving.batches.files import FileInUse, TooManyFiles
 from serving.gateway.once import HEADER, OnceRoute
 from serving.gateway.reference.bodies import ANSWERS, EXAMPLES, REFUSALS, Schema
+from serving.protocol import bounds
 from serving.responses.response import UnknownResponse
 from serving.tenants.quotas import QuotaExceeded
 from serving.tenants.repeats import KeyReused, StillRunning
@@ -176,7 +177,11 @@ def _parameter(
     name: str, where: str, description: str, *, required: bool = False, schema: Schema | None = None, example: str = ""
 ) -> dict[str, Any]:
     parameter = {"name": name, "in": where, "required": required, "description": description}
-    return parameter | {"schema": schema or {"type": "string"}} | ({"example": example} if example else {})
+    return (
+        parameter
+        | {"schema": schema or {"type": "string", "maxLength": bounds.PATH_PARAMETER}}
+        | ({"example": example} if example else {})
+    )
 
 
 def _complete_health(operation: Operation, path: str) -> None:

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from serving.errors import InvalidRequest
-from serving.protocol import openai
-from serving.protocol.openai import ChatRequest, StreamOptions
+from serving.protocol import bounds, openai
+from serving.protocol.body import Amount, Metadata, RequestBody, Text, Word, refusal_of
+from serving.protocol.openai import (
+    ChatRequest,
+    Described,
+    Logprobs,
+    Model,
+    Sampling,
+    StreamOptions,
+    Tier,
+    ToolChoice,
+    Tools,
+    User,
+)
 from serving.protocol.responses.items import Items, messages_of, with_instructions
 
-FORBIDDEN = openai.FORBIDDEN | {
-    "conversation": "conversations are not kept here; use previous_response_id",
-    "prompt": "prompt templates are not kept here; write them into instructions and input",
-    "context_management": "nothing is compacted here",
-    "moderation": "guards are the deployment's",
-}
+FORBIDDEN = (
+    openai.FORBIDDEN
+    | openai.REFUSED
+    | {
+        "conversation": "conversations are not kept here; use previous_response_id",
+        "prompt": "prompt templates are not kept here; write them into instructions and input",
+        "context_management": "nothing is compacted here",
+    }
+)
 IGNORED = frozenset(
     [
+        "access_programs",
+        "background_options",
+        "image",
         "max_tool_calls",
         "safety_identifier",
         "prompt_cache_key",
@@ -28,7 +46,6 @@ IGNORED = frozenset(
     ]
 )
 """OpenAI fields that change nothing here; SDKs and frameworks set them."""
-MOST_ITEMS = 4096
 LOGPROBS = "message.output_text.logprobs"
 Include = Literal[
     "message.output_text.logprobs",
@@ -40,12 +57,7 @@ Include = Literal[
     "computer_call_output.output.image_url",
     "code_interpreter_call.outputs",
 ]
-_METADATA = (16, 64, 512)
-"""Entries, characters of a name, of a value; OpenAI's."""
-_SAME = (
-    "model", "stream", "temperature", "top_p", "service_tier", "user",
-    "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "top_k", "min_p",
-)  # fmt: skip
+_SAME = ("model", "stream", "service_tier", "user", *Sampling.model_fields)
 """Fields that are called alike in a chat."""
 _NAMES = {
     "messages": "input",
@@ -55,58 +67,55 @@ _NAMES = {
 }
 
 
-class TextConfig(BaseModel):
+class TextConfig(RequestBody):
     model_config = ConfigDict(extra="ignore")
 
-    format: dict[str, Any] | None = None
+    format: Described | None = None
 
 
-class Reasoning(BaseModel):
+class Reasoning(RequestBody):
     """summary: accepted; what the engine gives of its reasoning is the reasoning itself."""
 
     model_config = ConfigDict(extra="ignore")
 
-    effort: str | None = None
-    summary: str | None = None
+    effort: Word | None = None
+    summary: Word | None = None
 
 
-class ResponsesRequest(BaseModel):
+class ResponsesRequest(Sampling):
     """https://platform.openai.com/docs/api-reference/responses/create.
 
     truncation: `auto` is accepted and changes nothing, as the answer says: a prompt that is too long is refused.
     store: None is "as the tenant has it".
     """
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow")
 
-    model: str | None = None
-    input: Annotated[str | Items, Field(min_length=1)]
-    instructions: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    model: Model | None = None
+    input: (
+        Annotated[str, Field(min_length=1, max_length=bounds.TEXT)]
+        | Annotated[
+            list[Annotated[dict[str, Any], Field(max_length=bounds.MESSAGE_FIELDS)]],
+            Field(min_length=1, max_length=bounds.MESSAGES, fail_fast=True),
+        ]
+    )
+    instructions: Text | None = None
+    max_output_tokens: Amount | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
     reasoning: Reasoning | None = None
-    include: list[Include] | None = None
-    top_logprobs: int | None = Field(None, ge=0)
-    metadata: dict[str, str] | None = None
+    include: Annotated[list[Include], Field(max_length=bounds.INCLUDE)] | None = None
+    top_logprobs: Logprobs | None = None
+    metadata: Metadata | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = None
-    user: str | None = None
+    service_tier: Tier | None = None
+    user: User | None = None
     store: bool | None = None
     background: bool | None = None
     previous_response_id: str | None = Field(None, max_length=200)
     stream: bool | None = False
-    # Sampling that chat has too, for those who pass extra_body.
-    seed: int | None = None
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=10)
-    top_k: int | None = None
-    min_p: float | None = Field(None, ge=0, le=1)
 
     @property
     def logprobs(self) -> bool:
@@ -114,15 +123,7 @@ class ResponsesRequest(BaseModel):
 
     def check(self) -> None:
         """Raises ForbiddenField, InvalidRequest."""
-        given = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
-        openai.check_names(given, forbidden=FORBIDDEN, ignored=IGNORED)
-        entries, names, values = _METADATA
-        metadata = self.metadata or {}
-        if len(metadata) > entries or any(len(n) > names or len(v) > values for n, v in metadata.items()):
-            raise InvalidRequest(
-                f"'metadata' has at most {entries} entries, with names of {names} and values of {values} characters.",
-                param="metadata",
-            )
+        openai.check_names(self.model_extra or {}, forbidden=FORBIDDEN, ignored=IGNORED)
 
 
 def chat_of(request: ResponsesRequest, before: Items, own: Items) -> ChatRequest:
@@ -134,8 +135,8 @@ def chat_of(request: ResponsesRequest, before: Items, own: Items) -> ChatRequest
     messages = with_instructions(request.instructions, messages)
     if not messages:
         raise InvalidRequest("'input' has no message.", param="input")
-    if len(messages) > MOST_ITEMS:
-        raise InvalidRequest(f"The conversation has more than {MOST_ITEMS} messages.", param="input")
+    if len(messages) > bounds.MESSAGES:
+        raise InvalidRequest(f"The conversation has more than {bounds.MESSAGES} messages.", param="input")
     tools, choice = _tools_of(request)
     fields: dict[str, Any] = {
         **{name: getattr(request, name) for name in _SAME},
@@ -150,7 +151,12 @@ def chat_of(request: ResponsesRequest, before: Items, own: Items) -> ChatRequest
         "top_logprobs": request.top_logprobs if request.logprobs else None,
         "stream_options": StreamOptions(include_usage=True) if request.stream else None,
     }
-    return ChatRequest(**{name: value for name, value in fields.items() if value is not None})
+    try:
+        return ChatRequest(**{name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        refusal = refusal_of(error)
+        name_own_fields(refusal)
+        raise refusal from None
 
 
 def name_own_fields(error: InvalidRequest) -> None:

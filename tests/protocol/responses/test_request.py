@@ -149,7 +149,6 @@ def test_what_was_said_before_comes_between_instructions_and_input() -> None:
         ({"given": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input[0].call_id"),
         ({"given": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": {}}]}, "input[0].arguments"),
         ({"given": [{"type": "reasoning", "summary": []}]}, "input"),
-        ({"metadata": {"n" * 65: "v"}}, "metadata"),
         ({"conversation": "conv_CANARY"}, "conversation"),
         ({"prompt": {"id": "CANARY"}}, "prompt"),
         ({"chat_template": "CANARY"}, "chat_template"),
