@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from serving.engines.reasons import reason_in
 from serving.errors import (
     ContentFiltered,
     ContextTooLong,
@@ -105,6 +106,8 @@ def _invalid(detail: Mapping[str, Any]) -> InvalidRequest:
         return ContentFiltered(_filter_result(detail))
     if code == "OperationNotSupported":
         return OperationNotSupported("The model does not do what this operation asks for.", param="model")
+    if reason := reason_in(_message(detail)):
+        return InvalidRequest(f"The model cannot take this request: {reason.words}.", param=reason.param)
     what = (
         "its JSON schema is not valid or uses a keyword that is not supported"
         if "rammar" in _message(detail)

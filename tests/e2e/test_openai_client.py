@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 import httpx
 import openai
@@ -77,6 +78,29 @@ def test_n_gives_two_answers_and_one_seed_the_same_twice(client: openai.OpenAI) 
 def test_a_stop_sequence_stops(client: openai.OpenAI) -> None:
     answer = client.completions.create(model=MODEL, prompt=NOTE, stop=[" "], max_tokens=50, temperature=0)
     assert " " not in answer.choices[0].text
+
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": PIXEL}}]}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason", "param"),
+    [
+        ({"messages": IMAGE}, "text only", "messages"),
+        ({"logit_bias": {"99999999": 1}}, "vocabulary", "logit_bias"),
+        ({"max_tokens": 2, "extra_body": {"min_tokens": 3}}, "min_tokens", "min_tokens"),
+    ],
+)
+def test_what_vllm_refuses_is_told_with_its_reason(
+    client: openai.OpenAI, asked: dict[str, Any], reason: str, param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=MODEL, **({"messages": ASK} | asked))
+    assert reason in refused.value.message and refused.value.param == param
 
 
 def test_a_json_schema_is_kept(client: openai.OpenAI) -> None:
