@@ -139,7 +139,7 @@ def build_parts(
         keyring=governance.keyring,
         check_standing=governance.standing.check,
         tokens=governance.tokens,
-        check_tenant=governance.policies.check_tenant,
+        bounded=governance.policies.bounded,
         limits_of=governance.policies.limits_of,
         admission=Admission(
             capacity=Capacity(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from serving.commands.configuration import Verbs
+from serving.commands.keys import network_of
 from serving.commands.limits import row_of, spoken
 from serving.commands.pages import everything
 from serving.commands.printing import Json, print_json, print_table
@@ -63,6 +64,7 @@ def show(ctx: typer.Context, id: Id, as_json: Json = False) -> None:
         "status": status(tenant) + (f" since {shown(tenant.disabled_at)}" if tenant.disabled_at else ""),
         "limits": spoken(limits),
         "responses": kept(tenant),
+        "may call": bounds_of(tenant),
     }
     for name, value in facts.items():
         typer.echo(f"{name:<9} {value}")
@@ -97,6 +99,30 @@ def keep_responses(
     typer.echo(f"Responses of '{tenant.id}': {kept(tenant)}.")
 
 
+@tenants_app.command(epilog="Example: clinserve tenants bound cardiology --deployment notes --network 10.20.0.0/16")
+def bound(
+    ctx: typer.Context,
+    id: Id,
+    deployment: Annotated[
+        list[str] | None, typer.Option(help="The only deployment to call; repeatable. Without: all.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Where from, such as 10.20.0.0/16; repeatable. Without: anywhere.")
+    ] = None,
+) -> None:
+    """Bound all keys and token callers of a tenant, whatever else they are allowed. Replaces the bounds before."""
+    with opened(ctx) as office:
+        networks = tuple(network_of(text) for text in network or ())
+        deployments = frozenset(deployment) if deployment else None
+        tenant = office.administration.bound_tenant(office.actor, id, deployments, networks or None)
+    typer.echo(f"Callers of '{tenant.id}' may call {bounds_of(tenant)}.")
+
+
+def bounds_of(tenant: Tenant) -> str:
+    may = "all deployments" if tenant.deployments is None else ", ".join(sorted(tenant.deployments))
+    return f"{may} from {'anywhere' if tenant.networks is None else ', '.join(map(str, tenant.networks))}"
+
+
 def kept(tenant: Tenant) -> str:
     return "not kept" if tenant.keep_responses is None else f"kept for {timedelta(seconds=tenant.keep_responses)}"
 
@@ -113,4 +139,6 @@ def public(tenant: Tenant) -> dict[str, Any]:
         "disabled_at": tenant.disabled_at.isoformat() if tenant.disabled_at else None,
         "status": status(tenant),
         "keep_responses": tenant.keep_responses,
+        "deployments": None if tenant.deployments is None else sorted(tenant.deployments),
+        "networks": None if tenant.networks is None else [str(network) for network in tenant.networks],
     }

@@ -46,10 +46,10 @@ class Running(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """check_standing: raises for a caller whose key was revoked after it had submitted what now runs. check_tenant:
-    raises for a tenant that is disabled or unknown. cache_salt_of: tenant to KV-cache namespace. cross_origin: what
-    answers browsers' pages of other origins. metrics_interval: seconds between scrapes that are worked out. max_body:
-    bytes.
+    """check_standing: raises for a caller whose key was revoked after it had submitted what now runs. bounded: the
+    caller with no more than its tenant may; raises for one that is disabled or unknown. cache_salt_of: tenant to
+    KV-cache namespace. cross_origin: what answers browsers' pages of other origins. metrics_interval: seconds between
+    scrapes that are worked out. max_body: bytes.
     proxies: how many between the client and this process. worker_on: the batch worker, once there is an application to
     run lines through. unattended: responses that nobody waits for. pages: for people, such as the console. background:
     started in this order, closed in the other.
@@ -61,7 +61,7 @@ class Parts:
     keyring: Keyring
     check_standing: Callable[[Caller], Awaitable[None]]
     tokens: Tokens
-    check_tenant: Callable[[str], None]
+    bounded: Callable[[Caller], Caller]
     limits_of: Callable[[Subject], Limits]
     admission: Admission
     settlements: Settlements

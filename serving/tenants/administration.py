@@ -24,7 +24,7 @@ from serving.tenants.callers import ROLES, SYSTEM_TENANT, Caller, Network, Role
 from serving.tenants.exclusive_roles import ExclusiveRoles
 from serving.tenants.key_store import ApiKey, TooManyKeys, UnknownKey
 from serving.tenants.key_text import Secret, public_name
-from serving.tenants.keys import Keyring, utcnow
+from serving.tenants.keys import Keyring, check_named, utcnow
 from serving.tenants.ledger import UsageQuery, UsageRecord, UsageRow, UsageStore
 from serving.tenants.limits import Limits, LimitStore, Scope, Subject, check_limits, page_of
 from serving.tenants.paging import Page, PageRequest
@@ -32,6 +32,7 @@ from serving.tenants.registry import Tenant, TenantExists, TenantStore, UnknownT
 from serving.tenants.rights import (
     ADMINISTRATIVE,
     Grant,
+    check_bounds,
     check_grant,
     check_limits_within,
     check_own,
@@ -135,6 +136,28 @@ class Administration:
             check_keep(seconds)
             entry.tenant = self._tenant(id).id
             tenant = self._tenants.keep_responses(id, seconds)
+        self._changed()
+        return tenant
+
+    def bound_tenant(
+        self, actor: Caller, id: str, deployments: frozenset[str] | None, networks: tuple[Network, ...] | None
+    ) -> Tenant:
+        """For an operator of system, no wider than its own bounds. What all keys and token callers of the tenant may
+        call, and from where, from now on; None: no such bound. Batches that run are bound too.
+
+        Raises UnknownTenant, InvalidRequest, GrantTooWide (403).
+        """
+        asked = {
+            "deployments": None if deployments is None else sorted(deployments),
+            "networks": None if networks is None else [str(network) for network in networks],
+        }
+        with self._trail.change(actor, "tenant.bound", id, asked) as entry:
+            require_system(actor, "operator")
+            check_bounds(actor, deployments, networks)
+            entry.tenant = self._tenant(id).id
+            self._check_deployments(deployments or frozenset())
+            check_named(deployments, networks)
+            tenant = self._tenants.bound(id, deployments, networks)
         self._changed()
         return tenant
 

@@ -289,7 +289,12 @@ class Keyring:
 def _check_rights(key: ApiKey) -> None:
     if not key.roles or not key.roles <= set(ROLES):
         raise InvalidRequest(f"A key has one or more of the roles {', '.join(ROLES)}.", param="roles")
-    for field, names in (("deployments", key.deployments), ("networks", key.networks)):
+    check_named(key.deployments, key.networks)
+
+
+def check_named(deployments: frozenset[str] | None, networks: tuple[Network, ...] | None) -> None:
+    """Raise InvalidRequest for an empty list: None says all."""
+    for field, names in (("deployments", deployments), ("networks", networks)):
         if names is not None and not names:
             raise InvalidRequest(f"{field}: name at least one, or leave it out for all.", param=field)
 

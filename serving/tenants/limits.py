@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal, Protocol, get_args
 
 from serving.errors import InvalidRequest
-from serving.tenants.callers import SYSTEM_TENANT
+from serving.tenants.callers import SYSTEM_TENANT, Caller
 from serving.tenants.paging import Page, PageRequest, bad_cursor
-from serving.tenants.registry import TenantDisabled, TenantStore
+from serving.tenants.registry import Tenant, TenantDisabled, TenantStore
 from serving.tenants.stores import StoreUnavailable
 
 Scope = Literal["key", "tenant", "deployment"]
@@ -123,7 +123,7 @@ class Policies:
     """What both stores said at one time."""
 
     limits: Mapping[Subject, Limits]
-    tenants: Mapping[str, TenantState]
+    tenants: Mapping[str, Tenant]
     keeps: Mapping[str, int]
     read_at: float
 
@@ -169,7 +169,8 @@ class PolicyBook:
         """`system` is always active: it is who could enable it. Raises StoreUnavailable before the first success."""
         if tenant == SYSTEM_TENANT:
             return "active"
-        return self._in_force().tenants.get(tenant, "unknown")
+        known = self._in_force().tenants.get(tenant)
+        return "unknown" if known is None else "active" if known.disabled_at is None else "disabled"
 
     def check_tenant(self, tenant: str) -> None:
         """Raise TenantDisabled unless the tenant is active."""
@@ -178,6 +179,15 @@ class PolicyBook:
             raise TenantDisabled
         if state == "unknown":
             raise TenantDisabled("The tenant of this key is not registered. One that is new is known within seconds.")
+
+    def bounded(self, caller: Caller) -> Caller:
+        """The caller with no more than its tenant may: the one place where tenants' bounds are put on callers.
+
+        Raises as `check_tenant`, for `system` too before the first success: it may have bounds.
+        """
+        self.check_tenant(caller.tenant)
+        tenant = self._in_force().tenants.get(caller.tenant)
+        return caller if tenant is None else caller.within(tenant.deployments, tenant.networks)
 
     def keeps(self) -> Mapping[str, int]:
         """Seconds for which responses are kept, by tenant, of those that keep any. Raises StoreUnavailable likewise."""
@@ -194,9 +204,7 @@ class PolicyBook:
             read_at = self._clock()
             limits = {subject: row.over(self._defaults[subject.scope]) for subject, row in self._limits.all().items()}
             registered = self._tenants.all()
-            tenants: dict[str, TenantState] = {
-                tenant.id: "active" if tenant.disabled_at is None else "disabled" for tenant in registered
-            }
+            tenants = {tenant.id: tenant for tenant in registered}
             keeps = {tenant.id: tenant.keep_responses for tenant in registered if tenant.keep_responses is not None}
             self._policies = Policies(limits, tenants, keeps, read_at)
 

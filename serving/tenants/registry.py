@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from serving.errors import InvalidRequest, NotAllowed, ServingError
+from serving.tenants.callers import Network
 from serving.tenants.paging import Page, PageRequest, bad_cursor
 
 TENANT_ID = re.compile(r"[a-z0-9._-]{1,63}")
@@ -42,7 +43,8 @@ class TenantDisabled(NotAllowed):
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """id: what keys and usage refer to. name: for people. Times are UTC and aware. keep_responses: seconds for which
-    responses are kept (serving/responses); None: not at all.
+    responses are kept (serving/responses); None: not at all. deployments, networks: what all its keys and token callers
+    may call, and from where, whatever else they are allowed; None: no such bound.
     """
 
     id: str
@@ -50,6 +52,8 @@ class Tenant:
     created_at: datetime
     disabled_at: datetime | None = None
     keep_responses: int | None = None
+    deployments: frozenset[str] | None = None
+    networks: tuple[Network, ...] | None = None
 
 
 def check_new(tenant: Tenant) -> None:
@@ -89,6 +93,9 @@ class TenantStore(Protocol):
 
     def keep_responses(self, id: str, seconds: int | None) -> Tenant:
         """Set how long the tenant's responses are kept and return it, or raise `UnknownTenant`."""
+
+    def bound(self, id: str, deployments: frozenset[str] | None, networks: tuple[Network, ...] | None) -> Tenant:
+        """Set what the tenant may call and from where, and return it, or raise `UnknownTenant`."""
 
     def page(self, page: PageRequest) -> Page[Tenant]:
         """Tenants, oldest first; the cursor is a tenant's id. Raises `InvalidRequest` for a cursor that is none."""
@@ -131,6 +138,11 @@ class MemoryTenants:
     def keep_responses(self, id: str, seconds: int | None) -> Tenant:
         with self._lock:
             tenant = self._tenants[id] = replace(self.get(id), keep_responses=seconds)
+            return tenant
+
+    def bound(self, id: str, deployments: frozenset[str] | None, networks: tuple[Network, ...] | None) -> Tenant:
+        with self._lock:
+            tenant = self._tenants[id] = replace(self.get(id), deployments=deployments, networks=networks)
             return tenant
 
     def page(self, page: PageRequest) -> Page[Tenant]:

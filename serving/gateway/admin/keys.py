@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
 from serving.gateway.admin.queries import Filter, Moment, PageQuery
-from serving.gateway.admin.shapes import Closed, Listing, refusals
+from serving.gateway.admin.shapes import Closed, Listing, Names, Networks, parsed_networks, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
 from serving.gateway.names import PathName
 from serving.gateway.parts import Gateway
 from serving.protocol import bounds
 from serving.tenants.callers import Role
+from serving.tenants.exclusive_roles import RolesExclusive
 from serving.tenants.keys import ApiKey, KeyEnded, Secret, TooManyKeys, UnknownKey, utcnow
 from serving.tenants.registry import UnknownTenant
+from serving.tenants.rights import GrantTooWide
 
 router = APIRouter(prefix="/keys", tags=["keys"])
-
-Names = Annotated[
-    list[Annotated[str, Field(max_length=bounds.ADMIN_NAME)]], Field(min_length=1, max_length=bounds.ADMIN_LIST)
-]
 
 
 class NewKey(Closed):
@@ -37,23 +34,14 @@ class NewKey(Closed):
         examples=["ci"],
     )
     roles: Annotated[list[Role], Field(min_length=1, max_length=bounds.ADMIN_LIST)] = Field(
-        ["inference"], description="What it may do. `operator` is granted by administrators of `system` only."
+        ["inference"],
+        description="What it may do: no role that its creator has not, but `inference`. `operator`: by `system` only.",
     )
     deployments: Names | None = Field(None, description="What it may call. Default: all.", examples=[["notes"]])
-    networks: Names | None = Field(
+    networks: Networks = Field(
         None, description="Where from. Default: anywhere.", examples=[["10.20.0.0/16", "2001:db8::/32"]]
     )
     expires_at: Moment | None = Field(None, description="Default: it lasts until it is revoked.")
-
-    @field_validator("networks")
-    @classmethod
-    def _networks_are_networks(cls, networks: list[str] | None) -> list[str] | None:
-        for network in networks or ():
-            try:
-                ip_network(network)
-            except ValueError:  # its words would repeat the value
-                raise ValueError("write networks such as 10.20.0.0/16, without bits after the prefix") from None
-        return networks
 
 
 class Rotation(Closed):
@@ -86,19 +74,21 @@ class CreatedKey(KeyCard):
     status_code=201,
     summary="Create a key",
     openapi_extra=described_by(NewKey),
-    responses=refusals(TooManyKeys, UnknownTenant),
+    responses=refusals(TooManyKeys, UnknownTenant, GrantTooWide, RolesExclusive),
 )
 def create(
     caller: SignedIn, body: Annotated[NewKey, Depends(read_as(NewKey))], gateway: Gateway, response: Response
 ) -> CreatedKey:
-    """The answer holds the key, once. For a key_admin; outside `system`, of its own tenant."""
+    """The answer holds the key, once. For a key_admin; outside `system`, of its own tenant. Not beyond its own roles,
+    deployments and networks.
+    """
     key, secret = gateway.administration.create_key(
         caller,
         body.tenant,
         body.name,
         roles=frozenset(body.roles),
         deployments=None if body.deployments is None else frozenset(body.deployments),
-        networks=None if body.networks is None else tuple(ip_network(network) for network in body.networks),
+        networks=parsed_networks(body.networks),
         expires_at=body.expires_at,
     )
     return _created(key, secret, response)
@@ -120,7 +110,7 @@ def list_all(
     status_code=201,
     summary="Replace a key",
     openapi_extra=described_by(Rotation),
-    responses=refusals(KeyEnded, TooManyKeys, UnknownKey),
+    responses=refusals(KeyEnded, TooManyKeys, UnknownKey, GrantTooWide),
 )
 def rotate(
     id: PathName,

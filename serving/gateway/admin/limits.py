@@ -23,6 +23,7 @@ from serving.tenants.key_text import public_name
 from serving.tenants.limits import Limits, Scope, Subject
 from serving.tenants.paging import LONGEST_PAGE, PageRequest
 from serving.tenants.registry import UnknownTenant
+from serving.tenants.rights import GrantTooWide
 
 router = APIRouter(prefix="/limits", tags=["limits"])
 
@@ -78,7 +79,7 @@ def get(scope: Scope, subject: PathName, caller: SignedIn, gateway: Gateway) -> 
     "/{scope}/{subject:path}",
     summary="Set the limits of one subject",
     openapi_extra=described_by(LimitsBody),
-    responses=refusals(UnknownTenant, UnknownKey, UnknownDeployment),
+    responses=refusals(UnknownTenant, UnknownKey, UnknownDeployment, GrantTooWide),
 )
 def put(
     scope: Scope,
@@ -89,7 +90,7 @@ def put(
 ) -> LimitsCard:
     """Replaces all that was set for it. A key is named by its id or prefix, the holder of a token by `oidc:...`.
 
-    For an operator of `system`; limits of a key also for a key_admin.
+    For an operator of `system`; limits of a key also for a key_admin, up to its own. Not of one's own key.
     """
     limits = Limits(**body.model_dump())
     return _card(gateway.administration.set_limits(caller, Subject(scope, subject), limits), limits)
@@ -99,7 +100,7 @@ def put(
     "/{scope}/{subject:path}",
     status_code=204,
     summary="Back to the defaults",
-    responses=refusals(UnknownTenant, UnknownKey),
+    responses=refusals(UnknownTenant, UnknownKey, GrantTooWide),
 )
 def delete(scope: Scope, subject: PathName, caller: SignedIn, gateway: Gateway) -> None:
     """Also when nothing was set. For whom `PUT` is."""

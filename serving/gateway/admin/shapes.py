@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Literal, Self, TypeVar
+from ipaddress import ip_network
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from serving.errors import ServingError
+from serving.protocol import bounds
 from serving.protocol.body import RequestBody
+from serving.tenants.callers import Network
 from serving.tenants.paging import Page
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -26,6 +29,27 @@ class Closed(RequestBody):
         if not cls.model_fields.keys() >= body.keys():  # said here: pydantic would repeat the name
             raise ValueError(f"has an unknown field; there are {', '.join(cls.model_fields)}")
         return body
+
+
+Names = Annotated[
+    list[Annotated[str, Field(max_length=bounds.ADMIN_NAME)]], Field(min_length=1, max_length=bounds.ADMIN_LIST)
+]
+
+
+def _networks(networks: list[str] | None) -> list[str] | None:
+    for network in networks or ():
+        try:
+            ip_network(network)
+        except ValueError:  # its words would repeat the value
+            raise ValueError("write networks such as 10.20.0.0/16, without bits after the prefix") from None
+    return networks
+
+
+Networks = Annotated[Names | None, AfterValidator(_networks)]
+
+
+def parsed_networks(networks: list[str] | None) -> tuple[Network, ...] | None:
+    return None if networks is None else tuple(ip_network(network) for network in networks)
 
 
 class Listing(BaseModel, Generic[Item]):

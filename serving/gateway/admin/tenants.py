@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from serving.gateway.admin.queries import PageQuery
-from serving.gateway.admin.shapes import Closed, Listing, refusals
+from serving.gateway.admin.shapes import Closed, Listing, Names, Networks, parsed_networks, refusals
 from serving.gateway.body import described_by, read_as
 from serving.gateway.caller import SignedIn
 from serving.gateway.names import PathName
 from serving.gateway.parts import Gateway
 from serving.protocol import bounds
 from serving.tenants.registry import LONGEST_KEEP, SHORTEST_KEEP, Tenant, TenantExists, UnknownTenant
+from serving.tenants.rights import GrantTooWide
 
 router = APIRouter(prefix="/tenants", tags=["tenants"])
 
@@ -25,13 +26,26 @@ class NewTenant(Closed):
     name: str = Field(max_length=bounds.ADMIN_NAME, description="For people.", examples=["Cardiology, St. Mary"])
 
 
-class Keeping(Closed):
+class TenantChanges(Closed):
+    """What is left out stays as it is."""
+
     keep_responses: int | None = Field(
+        None,
         ge=-bounds.TOKENS,
         le=bounds.TOKENS,
         description=f"Seconds, {SHORTEST_KEEP} to {LONGEST_KEEP}, for which its responses are kept. null: not at all.",
         examples=[86400],
     )
+    deployments: Names | None = Field(
+        None, description="What all its keys and tokens may call, at most. null: all.", examples=[["notes"]]
+    )
+    networks: Networks = Field(None, description="Where from, at most. null: anywhere.", examples=[["10.20.0.0/16"]])
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError(f"names at least one of {', '.join(type(self).model_fields)}")
+        return self
 
 
 class TenantCard(BaseModel):
@@ -42,6 +56,8 @@ class TenantCard(BaseModel):
     disabled_at: datetime | None
     status: Literal["active", "disabled"]
     keep_responses: int | None = Field(description="Seconds for which its responses are kept. null: not at all.")
+    deployments: list[str] | None = Field(description="What its callers may call, at most. null: all.")
+    networks: list[str] | None = Field(description="Where its callers may be. null: anywhere.")
 
 
 @router.post(
@@ -68,14 +84,34 @@ def get(id: PathName, caller: SignedIn, gateway: Gateway) -> TenantCard:
     return _card(gateway.administration.get_tenant(caller, id))
 
 
-@router.patch("/{id}", summary="Keep responses", openapi_extra=described_by(Keeping), responses=refusals(UnknownTenant))
-def keep(
-    id: PathName, caller: SignedIn, body: Annotated[Keeping, Depends(read_as(Keeping))], gateway: Gateway
+@router.patch(
+    "/{id}",
+    summary="Change a tenant",
+    openapi_extra=described_by(TenantChanges),
+    responses=refusals(UnknownTenant, GrantTooWide),
+)
+def change(
+    id: PathName, caller: SignedIn, body: Annotated[TenantChanges, Depends(read_as(TenantChanges))], gateway: Gateway
 ) -> TenantCard:
-    """How long its responses are kept, within seconds everywhere. Those that would be older go. For an operator of
-    `system`.
+    """How long its responses are kept, and the bounds of all its keys and tokens; within seconds everywhere, for what
+    runs too. Responses that would be older go. For an operator of `system`.
     """
-    return _card(gateway.administration.keep_responses(caller, id, body.keep_responses))
+    verbs, asked = gateway.administration, body.model_fields_set
+    if asked & {"deployments", "networks"}:
+        tenant = verbs.get_tenant(caller, id)
+        verbs.bound_tenant(
+            caller,
+            id,
+            frozenset_of(body.deployments) if "deployments" in asked else tenant.deployments,
+            parsed_networks(body.networks) if "networks" in asked else tenant.networks,
+        )
+    if "keep_responses" in asked:
+        return _card(verbs.keep_responses(caller, id, body.keep_responses))
+    return _card(verbs.get_tenant(caller, id))
+
+
+def frozenset_of(names: list[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
 
 
 @router.post("/{id}/disable", summary="Disable a tenant", responses=refusals(UnknownTenant))
@@ -98,4 +134,6 @@ def _card(tenant: Tenant) -> TenantCard:
         disabled_at=tenant.disabled_at,
         status="active" if tenant.disabled_at is None else "disabled",
         keep_responses=tenant.keep_responses,
+        deployments=None if tenant.deployments is None else sorted(tenant.deployments),
+        networks=None if tenant.networks is None else [str(network) for network in tenant.networks],
     )

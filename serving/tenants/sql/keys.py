@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from ipaddress import ip_network
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
@@ -25,6 +23,7 @@ from serving.tenants.key_store import (
     too_many_keys,
 )
 from serving.tenants.paging import Page, PageRequest, bad_cursor
+from serving.tenants.sql.columns import names_column, names_in, networks_column, networks_in
 from serving.tenants.sql.database import BUSY_SECONDS, translated
 from serving.tenants.sql.tables import api_keys
 
@@ -135,8 +134,8 @@ def _rights(key: ApiKey) -> dict[str, str | None]:
     """Roles and bounds as their columns hold them."""
     return {
         "roles": ",".join(sorted(key.roles)),
-        "deployments": None if key.deployments is None else json.dumps(sorted(key.deployments)),
-        "networks": None if key.networks is None else json.dumps([str(network) for network in key.networks]),
+        "deployments": names_column(key.deployments),
+        "networks": networks_column(key.networks),
     }
 
 
@@ -152,6 +151,6 @@ def _key(row: Row[tuple[object, ...]]) -> ApiKey:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         roles=frozenset(role for role in ROLES if role in roles),
-        deployments=None if row.deployments is None else frozenset(json.loads(row.deployments)),
-        networks=None if row.networks is None else tuple(ip_network(text) for text in json.loads(row.networks)),
+        deployments=names_in(row.deployments),
+        networks=networks_in(row.networks),
     )

@@ -51,6 +51,8 @@ tenants = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("disabled_at", UtcTime),
     Column("keep_responses", BigInteger),  # seconds, NULL: not kept
+    Column("deployments", Text),  # JSON list, NULL: all
+    Column("networks", Text),  # JSON list of CIDR, NULL: anywhere
 )
 
 api_keys = Table(

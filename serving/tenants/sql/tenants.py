@@ -8,8 +8,10 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, Row, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
+from serving.tenants.callers import Network
 from serving.tenants.paging import Page, PageRequest, bad_cursor
 from serving.tenants.registry import Tenant, TenantExists, UnknownTenant
+from serving.tenants.sql.columns import names_column, names_in, networks_column, networks_in
 from serving.tenants.sql.database import translated
 from serving.tenants.sql.tables import tenants
 
@@ -25,7 +27,9 @@ class SqlTenants:
     def add(self, tenant: Tenant) -> None:
         try:
             with translated(), self._engine.begin() as connection:
-                connection.execute(insert(tenants).values(asdict(tenant)))
+                connection.execute(
+                    insert(tenants).values(asdict(tenant) | _bounds(tenant.deployments, tenant.networks))
+                )
         except IntegrityError:
             raise TenantExists from None
 
@@ -47,6 +51,12 @@ class SqlTenants:
     def keep_responses(self, id: str, seconds: int | None) -> Tenant:
         with translated(), self._engine.begin() as connection:
             connection.execute(update(tenants).where(tenants.c.id == id).values(keep_responses=seconds))
+            return _the_tenant(connection, id)
+
+    def bound(self, id: str, deployments: frozenset[str] | None, networks: tuple[Network, ...] | None) -> Tenant:
+        values = _bounds(deployments, networks)
+        with translated(), self._engine.begin() as connection:
+            connection.execute(update(tenants).where(tenants.c.id == id).values(**values))
             return _the_tenant(connection, id)
 
     def page(self, page: PageRequest) -> Page[Tenant]:
@@ -80,4 +90,10 @@ def _tenant(row: Row[tuple[object, ...]]) -> Tenant:
         created_at=row.created_at,
         disabled_at=row.disabled_at,
         keep_responses=row.keep_responses,
+        deployments=names_in(row.deployments),
+        networks=networks_in(row.networks),
     )
+
+
+def _bounds(deployments: frozenset[str] | None, networks: tuple[Network, ...] | None) -> dict[str, str | None]:
+    return {"deployments": names_column(deployments), "networks": networks_column(networks)}
