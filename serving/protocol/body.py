@@ -31,6 +31,8 @@ class RequestBody(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True, allow_inf_nan=False)
 
+    null_is_a_value: ClassVar[bool] = False
+    """Of every field that may be null: for changes, where null takes away and what is left out stays."""
     null_counts: ClassVar[frozenset[str]] = frozenset()
     numbers: ClassVar[frozenset[str]] = frozenset()
 
@@ -38,7 +40,9 @@ class RequestBody(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         kinds = {name: _kinds_of(field.annotation) for name, field in cls.model_fields.items()}
         cls.null_counts = frozenset(
-            n for n, field in cls.model_fields.items() if field.is_required() and NoneType in kinds[n]
+            name
+            for name, field in cls.model_fields.items()
+            if NoneType in kinds[name] and (cls.null_is_a_value or field.is_required())
         )
         cls.numbers = frozenset(
             name for name, of in kinds.items() if of & {int, float} and not of - {int, float, NoneType}

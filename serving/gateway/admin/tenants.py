@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field, model_validator
@@ -29,6 +29,7 @@ class NewTenant(Closed):
 class TenantChanges(Closed):
     """What is left out stays as it is."""
 
+    null_is_a_value: ClassVar[bool] = True
     keep_responses: int | None = Field(
         None,
         ge=-bounds.TOKENS,
