@@ -41,6 +41,7 @@ from serving.gateway.parts import Parts
 from serving.gateway.pulse import Pulse
 from serving.gateway.settlement import Settlements
 from serving.governance import build_governance, build_keyring, build_repeats, load_secrets, open_office
+from serving.grammars.schemas import SchemaBudget
 from serving.jobs import build_jobs
 from serving.keeping import build_keeping
 from serving.routing.router import Router
@@ -109,12 +110,16 @@ def build_parts(
         Deployment(
             name=d.name,
             engine=engines[d.name],
-            limits=RequestLimits(**d.limits.model_dump(exclude={"max_in_flight"})),
+            limits=RequestLimits(
+                **d.limits.model_dump(exclude={"max_in_flight", "schemas"}),
+                schemas=SchemaBudget(**d.limits.schemas.model_dump()),
+            ),
             notice=d.model.notice,
             revision=revisions[d.name],
             operations=operations_of(d),
             spill_to=d.spill_to,
             fast_lane=d.priority_tier,
+            holds_to_schemas=d.engine.kind != "http",
         )
         for d in settings.deployments
     ]

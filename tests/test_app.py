@@ -75,7 +75,7 @@ async def test_the_settings_patience_is_the_engines(
 
 async def test_every_limit_of_the_settings_is_kept(site: OpenSite) -> None:
     engine, tool = RecordingEngine(), {"type": "function", "function": {"name": "x"}}
-    limits = {name: 1 for name in Limits.model_fields} | {"max_schema": 60, "max_schema_depth": 2}
+    limits = {name: 1 for name in Limits.model_fields if name != "schemas"} | {"max_schema": 60, "max_schema_depth": 2}
     client = site(engine, limits=limits).client()
     beyond: list[Tree] = [
         {"max_tokens": 2}, {"n": 2}, {"top_logprobs": 2}, {"stop": ["a", "b"]}, {"tools": [tool, tool]},
@@ -87,7 +87,7 @@ async def test_every_limit_of_the_settings_is_kept(site: OpenSite) -> None:
     error_of(response, 400, "invalid_request")
     response = await client.post("/v1/embeddings", json={"model": "echo", "input": ["a", "b"]})
     error_of(response, 400, "invalid_request")
-    # max_in_flight is tested in gateway/test_chat.py, answer_allowance in gateway/test_catalog.py
+    # max_in_flight is tested in gateway/test_chat.py, answer_allowance in test_catalog.py, schemas in test_schemas.py
     assert len(beyond) + 4 == len(limits) and not engine.asked
     assert (await client.post(PATH, json=chat(max_tokens=1, n=1, stop=["a"], tools=[tool]))).status_code == 200
 

@@ -36,6 +36,14 @@ RESERVED = {
     "api_key": "nothing: the gateway holds the keys",
 }
 
+BACKEND = "xgrammar"
+"""What holds answers to a schema. Schemas are checked and compiled with it before the engine gets them (grammars/), so
+it is the product's to choose."""
+_OTHER_BACKENDS = {
+    "auto": "an engine keeps the first backend that a request needed, and breaks or refuses the schemas of others "
+    "(vllm-project/vllm 43920)",
+}
+
 
 def known_names() -> frozenset[str]:
     """All names that vLLM takes here; empty where vLLM is not installed, as on a gateway-only machine."""
@@ -64,4 +72,22 @@ def problems_with(args: Mapping[str, Any], known: frozenset[str]) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             problems.append(f"engine.args.{name}: vLLM has no such argument{hint}")
+        elif name == "structured_outputs_config":
+            problems += _problems_with_backend(args[name])
     return problems
+
+
+def _problems_with_backend(given: object) -> list[str]:
+    where = "engine.args.structured_outputs_config"
+    if not isinstance(given, Mapping):
+        return [f"{where}: must be a mapping, such as {{disable_any_whitespace: true}}"]
+    backend = given.get("backend", BACKEND)
+    if backend == BACKEND:
+        return []
+    why = _OTHER_BACKENDS.get(str(backend), f"schemas are checked with {BACKEND} before the engine gets them")
+    return [f"{where}.backend: leave it out, or write '{BACKEND}': {why}"]
+
+
+def with_backend(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with the structured-output backend said: vLLM's default is `auto`."""
+    return {**args, "structured_outputs_config": {**args.get("structured_outputs_config", {}), "backend": BACKEND}}

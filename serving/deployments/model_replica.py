@@ -17,6 +17,7 @@ import psutil
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.deployments.adapters import Adapters, Library, NoAdapters, VllmShelf
+from serving.deployments.engine_args import with_backend
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
 from serving.deployments.starts import Stopwatch, asked_at, keep
@@ -206,17 +207,23 @@ def llm_config(deployment: Deployment, weights: Path, engine_args: Mapping[str, 
     from ray.serve.llm import LLMConfig
 
     engine = engine_of(deployment)
+    return LLMConfig(
+        model_loading_config={"model_id": deployment.name, "model_source": str(weights)},
+        accelerator_type=engine.accelerator_type,
+        accelerator_config={"kind": engine.device},
+        engine_kwargs=engine_kwargs(deployment, engine_args),
+        # Off: it sends vLLM's metrics through Ray's agent. vLLM's own go into the node's one scrape beside ours.
+        log_engine_metrics=False,
+    )
+
+
+def engine_kwargs(deployment: Deployment, engine_args: Mapping[str, Any]) -> dict[str, Any]:
+    """What vLLM is told: the product's, the installation's, the deployment's own; the last to say something counts."""
+    engine = engine_of(deployment)
     args: dict[str, Any] = {"enable_prompt_tokens_details": True, "scheduling_policy": "priority"}
     if deployment.takes_adapters:
         args |= {"enable_lora": True, "max_loras": _ADAPTERS_AT_A_TIME}
     args |= {**engine_args, **engine.args}
     if engine.tensor_parallel_size > 1:
         args["tensor_parallel_size"] = engine.tensor_parallel_size
-    return LLMConfig(
-        model_loading_config={"model_id": deployment.name, "model_source": str(weights)},
-        accelerator_type=engine.accelerator_type,
-        accelerator_config={"kind": engine.device},
-        engine_kwargs=args,
-        # Off: it sends vLLM's metrics through Ray's agent. vLLM's own go into the node's one scrape beside ours.
-        log_engine_metrics=False,
-    )
+    return with_backend(args)

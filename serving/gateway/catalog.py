@@ -20,6 +20,7 @@ from serving.errors import (
     UnknownDeployment,
 )
 from serving.gateway.estimate import TokenEstimate
+from serving.grammars.schemas import SchemaBudget, SchemaCosts
 from serving.protocol import openai
 from serving.protocol.messages import check_messages
 from serving.protocol.openai import ChatRequest, EmbeddingsRequest, InferenceRequest
@@ -47,6 +48,7 @@ class RequestLimits:
     max_tools: int = 128
     max_schema: int = 64 * 2**10
     max_schema_depth: int = 24
+    schemas: SchemaBudget = field(default_factory=SchemaBudget)
     answer_allowance: int = 1024
 
 
@@ -54,6 +56,7 @@ class RequestLimits:
 class Deployment:
     """A named, callable model. operations: what its model can do. spill_to: the deployment that takes what this one
     cannot. fast_lane: whether `service_tier: priority` goes before others here. adapter: what is laid over its model.
+    holds_to_schemas: its engine is ours, so what that takes no notice of in a JSON schema is known, and refused.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Deployment:
     fast_lane: bool = False
     estimate: TokenEstimate = field(default_factory=TokenEstimate)
     adapter: Adapter | None = None
+    holds_to_schemas: bool = True
 
     @property
     def model(self) -> str:
@@ -172,14 +176,22 @@ class Deployment:
     def _check_schemas(self, request: InferenceRequest) -> None:
         if isinstance(request, EmbeddingsRequest):
             return
-        for place, schema in openai.schemas_of(request):
-            size, depth = len(to_json(schema)), openai.depth_of(schema)
+        costs, total = SchemaCosts(self.limits.schemas, known_only=self.holds_to_schemas), 0
+        for placed, holder in openai.schemas_of(request):
+            size, depth = len(to_json(holder)), openai.depth_of(holder)
+            total += size
             if size > self.limits.max_schema or depth > self.limits.max_schema_depth:
                 raise InvalidRequest(
-                    f"{place} is too large: {size} bytes, {depth} levels; "
+                    f"{placed.place} is too large: {size} bytes, {depth} levels; "
                     f"allowed are {self.limits.max_schema} bytes, {self.limits.max_schema_depth} levels.",
-                    param=place,
+                    param=placed.place,
                 )
+            if total > self.limits.schemas.total:
+                raise InvalidRequest(
+                    f"The request's schemas are larger than {self.limits.schemas.total} bytes together.",
+                    param=placed.place,
+                )
+            costs.add(placed)
 
 
 class Catalog:

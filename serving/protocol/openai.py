@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from serving.errors import ForbiddenField, InvalidRequest
+from serving.grammars.schemas import Placed
 from serving.protocol import bounds
 from serving.protocol.body import Amount, RequestBody, Text, Whole, Word
 from serving.protocol.messages import ROLES
@@ -301,33 +302,45 @@ def check_names(
         raise InvalidRequest("The request has a field that is unknown here. The fields are listed at /docs.")
 
 
-def schemas_of(request: CompletionRequestBase) -> list[tuple[str, Any]]:
-    """Every JSON schema in the request with its place: each costs the engine a grammar."""
-    found: list[tuple[str, Any]] = []
+def schemas_of(request: CompletionRequestBase) -> list[tuple[Placed, Any]]:
+    """Every JSON schema in the request, and the value of the field that holds it: each costs the engine a grammar."""
+    found: list[tuple[Placed, Any]] = []
     if request.response_format is not None:
         kind = request.response_format.get("type")
         if kind not in ("text", "json_object", "json_schema"):
             raise InvalidRequest(
                 "response_format.type must be text, json_object or json_schema.", param="response_format"
             )
-        if kind == "json_schema" and not isinstance(request.response_format.get("json_schema"), dict):
+        described = request.response_format.get("json_schema")
+        if kind == "json_schema" and not isinstance(described, dict):
             raise InvalidRequest("response_format.json_schema must be an object.", param="response_format")
-        found.append(("response_format", request.response_format))
+        schema = described.get("schema") if kind == "json_schema" and isinstance(described, dict) else None
+        if schema is not None and not isinstance(schema, dict):
+            raise InvalidRequest("response_format.json_schema.schema must be an object.", param="response_format")
+        placed = Placed("response_format", "response_format", schema or {}, enforced=True)
+        found.append((placed, request.response_format))
     choice = getattr(request, "tool_choice", None)
     if isinstance(choice, dict):
         _check_function(choice, "tool_choice", param="tool_choice")
     for index, tool in enumerate(getattr(request, "tools", None) or []):
+        where = f"tools[{index}]"
         if tool.get("type") != "function":
-            raise InvalidRequest(f"tools[{index}].type must be function.", param="tools")
-        _check_function(tool, f"tools[{index}]", param="tools")
-        found.append((f"tools[{index}]", tool))
+            raise InvalidRequest(f"{where}.type must be function.", param="tools")
+        function = _check_function(tool, where, param="tools")
+        parameters = function.get("parameters")
+        if parameters is not None and not isinstance(parameters, dict):
+            raise InvalidRequest(f"{where}.function.parameters must be an object.", param="tools")
+        # With `auto`, only what says strict is made a grammar.
+        enforced = bool(function.get("strict")) or choice == "required" or isinstance(choice, dict)
+        found.append((Placed(where, "tools", parameters or {}, enforced), tool))
     return found
 
 
-def _check_function(named: dict[str, Any], where: str, *, param: str) -> None:
+def _check_function(named: dict[str, Any], where: str, *, param: str) -> dict[str, Any]:
     function = named.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise InvalidRequest(f"{where}.function must be an object with a name.", param=param)
+    return function
 
 
 def depth_of(value: object) -> int:

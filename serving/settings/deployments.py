@@ -83,6 +83,27 @@ class Adapters(Section):
     adapters: tuple[Adapter, ...]
 
 
+class SchemaLimits(Section):
+    """What the JSON schemas of one request may cost, of `response_format` and of tools. Exceeding one is 400."""
+
+    total: Bytes = Field(256 * 2**10, description="Size of all schemas of a request.")
+    subschemas: int = Field(4000, ge=1, description="Subschemas, of all its schemas.")
+    states: int = Field(
+        4000,
+        ge=1,
+        description="States of grammars, of all its schemas, as docs/limits.md counts them. While they are parsed the "
+        "engine does nothing else; 4,000 are 60 ms.",
+    )
+    pattern_length: int = Field(1024, ge=1, description="Characters of one `pattern`.")
+    pattern_states: int = Field(1000, ge=1, description="States of one `pattern`; [a-z]{1,500} has 999.")
+    properties: int = Field(1000, ge=0, description="Properties, of all its schemas.")
+    optional: int = Field(256, ge=0, description="Properties of one object that are not required.")
+    alternatives: int = Field(256, ge=0, description="Schemas in anyOf, oneOf, allOf and prefixItems, of all.")
+    enum_values: int = Field(2000, ge=0, description="Values in enums, of all its schemas.")
+    length: int = Field(100_000, ge=0, description="Largest minLength and maxLength.")
+    items: int = Field(10_000, ge=0, description="Largest minItems, maxItems, minProperties and maxProperties.")
+
+
 class Limits(Section):
     """What one request may ask of a deployment. Exceeding one is 400 and never reaches the engine."""
 
@@ -100,6 +121,7 @@ class Limits(Section):
         1024, ge=1, description="Tokens reserved for an answer when neither request nor deployment sets max_tokens."
     )
     max_schema_depth: int = Field(24, ge=1, description="Nesting of such a schema: deep ones make grammars explode.")
+    schemas: SchemaLimits = SchemaLimits()
     max_in_flight: int = Field(
         256, ge=1, description="Requests of this deployment in one gateway replica; above it, 429."
     )

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from serving.deployments.engine_args import RESERVED, known_names, problems_with
+from serving.deployments.engine_args import RESERVED, known_names, problems_with, with_backend
+from serving.deployments.model_replica import engine_kwargs
+from serving.settings import load
 
+CONFIGS = sorted((Path(__file__).parents[2] / "deploy" / "configs").glob("*.yaml"))
+CONFIGS.remove(CONFIGS[0].with_name("adapters.yaml"))  # a list that demo-adapters.yaml names
 KNOWN = known_names()
 needs_vllm = pytest.mark.skipif(not KNOWN, reason="vLLM is not installed")
 
@@ -63,3 +68,31 @@ print({"vllm", "ray", "torch"} & sys.modules.keys())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("backend", ["auto", "guidance", "outlines", "lm-format-enforcer", None, 7])
+def test_a_backend_that_schemas_are_not_checked_with_is_refused_with_the_reason(backend: object) -> None:
+    (problem,) = problems_with({"structured_outputs_config": {"backend": backend}}, KNOWN)
+    assert problem.startswith("engine.args.structured_outputs_config.backend: leave it out, or write 'xgrammar': ")
+    assert ("keeps the first backend" in problem) == (backend == "auto")
+
+
+@pytest.mark.parametrize("given", ["{backend: xgrammar}", ["xgrammar"], None])
+def test_a_backend_that_is_hidden_in_another_value_is_refused(given: object) -> None:
+    (problem,) = problems_with({"structured_outputs_config": given}, KNOWN)
+    assert "must be a mapping" in problem
+
+
+def test_the_backend_is_said_whatever_a_configuration_leaves_out() -> None:
+    assert problems_with({"structured_outputs_config": {"disable_any_whitespace": True}}, KNOWN) == []
+    assert with_backend({})["structured_outputs_config"] == {"backend": "xgrammar"}
+    assert with_backend({"structured_outputs_config": {"disable_any_whitespace": True}}) == {
+        "structured_outputs_config": {"disable_any_whitespace": True, "backend": "xgrammar"}
+    }
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_that_is_shipped_tells_vllm_the_backend(path: Path) -> None:
+    for deployment in load(path, {}, elsewhere=True).deployments:
+        if deployment.engine.kind == "vllm":
+            assert engine_kwargs(deployment, {})["structured_outputs_config"]["backend"] == "xgrammar"
