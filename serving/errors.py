@@ -69,7 +69,7 @@ Messages are written here or by us where the error is raised. They never quote t
 ends up in somebody's log (https://github.com/vllm-project/vllm/pull/29160 is one such scar).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -162,14 +162,28 @@ class HeadersTooLarge(InvalidRequest):
 
 
 class ExtraParameter(InvalidRequest):
-    """Raised in the Azure AI Model Inference dialect only; its body is that API's (azure-wire-format, part 2)."""
+    """Raised in the Azure AI Model Inference dialect only; its body is that API's (azure-wire-format, part 2).
+
+    names: those that may be told. The words are Azure's: LiteLLM reads the names off the first brackets of the body,
+    leaves them out and repeats, if it says so; the documented samples of azure-ai-inference walk `detail`.
+    """
 
     status, code = 422, "parameter_not_supported"
 
+    def __init__(self, names: Sequence[str]) -> None:
+        which = f"Extra parameters {list(names)!r}" if names else "Some extra parameters"
+        super().__init__(
+            f"{which} are not allowed when extra-parameters is not set or set to be 'error'. Set extra-parameters to "
+            "'pass-through' to pass to the model, or to 'drop' to leave them out.",
+            param=names[0] if names else None,
+        )
+        self.names = tuple(names)
+
     def azure_body(self) -> dict[str, object]:
-        place = ["body", self.param] if self.param else ["body"]
-        detail = [{"loc": place, "input": None, "type": "extra_forbidden", "msg": self.message}]
-        return {"status": self.status, "code": self.code, "detail": detail, "message": self.message}
+        told = "Extra inputs are not permitted"
+        places = [["body", name] for name in self.names] or [["body"]]
+        detail = [{"loc": place, "input": None, "type": "extra_forbidden", "msg": told} for place in places]
+        return {"message": self.message, "status": self.status, "code": self.code, "detail": detail}
 
 
 class InvalidKey(ServingError):

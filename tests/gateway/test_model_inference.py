@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 
@@ -31,6 +33,18 @@ async def test_an_extra_parameter_is_refused_by_default_as_azure_refuses_it(site
     body = response.json()
     assert (response.status_code, body["status"], body["code"]) == (422, 422, "parameter_not_supported")
     assert body["detail"][0]["loc"] == ["body", "top_k"] and not engine.asked
+
+
+async def test_litellm_reads_off_the_refusal_what_to_leave_out(site: OpenSite) -> None:
+    """As its azure_ai provider does: the names in the first brackets, if the sentence is Azure's."""
+    body, client = chat(n=1, user="me", top_k=5), site().client()
+    refused = await client.post(PATH, json=body)
+    assert refused.status_code == 422 and "Set extra-parameters to 'pass-through'" in refused.text
+    found = re.search(r"\[(.*?)\]", refused.text)
+    assert found
+    for name in found[1].split(","):
+        body.pop(name.strip().strip("'"))
+    assert (await client.post(PATH, json=body)).status_code == 200
 
 
 async def test_an_extra_parameter_can_be_dropped_or_passed_through(site: OpenSite) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from serving.errors import ExtraParameter, InvalidRequest, ModelMissing, ServingError, UnknownDeployment
 from serving.gateway.dialects.azure import AzureOpenAI
-from serving.protocol.openai import ChatRequest, EmbeddingsRequest
+from serving.protocol import openai
 
 KNOWN = frozenset(
     [
@@ -22,7 +22,8 @@ KNOWN = frozenset(
     ]
 )  # fmt: skip
 """azure-wire-format, part 2: everything else is extra."""
-_NAMES = frozenset(ChatRequest.model_fields) | frozenset(EmbeddingsRequest.model_fields)
+_NAMES = openai.KNOWN | openai.IGNORED | openai.FORBIDDEN.keys() | openai.REFUSED.keys() | {"extra-parameters"}
+"""What an error may repeat; any other name is the caller's own text."""
 
 
 class ModelInference(AzureOpenAI):
@@ -40,7 +41,7 @@ class ModelInference(AzureOpenAI):
         if policy == "drop":
             return {name: value for name, value in body.items() if name in KNOWN}
         if extra and policy == "error":
-            raise _refusal_of(extra)
+            raise ExtraParameter([name for name in extra if name in _NAMES])
         if not isinstance(body.get("model"), str):
             body = {name: value for name, value in body.items() if name != "model"}
         return body
@@ -54,14 +55,3 @@ class ModelInference(AzureOpenAI):
 
     def broken(self, error: ServingError) -> bytes | None:
         return None
-
-
-def _refusal_of(extra: list[str]) -> ExtraParameter:
-    """Names the first parameter that is known elsewhere; any other name is the caller's own text."""
-    known = next((name for name in extra if name in _NAMES), None)
-    what = f"The parameter '{known}'" if known else "A parameter of this request"
-    return ExtraParameter(
-        f"{what} is not supported by this API. Send 'extra-parameters: drop' to leave out such parameters, or "
-        "'extra-parameters: pass-through' to use what the model supports beyond it.",
-        param=known,
-    )
