@@ -129,3 +129,14 @@ async def test_an_operation_that_the_model_cannot_do_is_told(site: OpenSite) -> 
     assert operations_of(deployment) == {"chat", "completions"}
     pooling = generator | {"engine": {"kind": "vllm", "args": {"runner": "pooling"}}}
     assert operations_of(parse({"deployments": [pooling]}).deployments[0]) == {"embeddings"}
+
+
+async def test_the_deployments_are_listed_as_azure_lists_them(site: OpenSite) -> None:
+    client = site().client()
+    listed = await client.get("/openai/deployments?api-version=2022-12-01")
+    assert listed.status_code == 200 and listed.json()["object"] == "list"
+    (only,) = listed.json()["data"]
+    assert (only["id"], only["object"], only["status"]) == ("echo", "deployment", "succeeded")
+    assert (await client.get("/openai/deployments/echo?api-version=2022-12-01")).json() == only
+    assert (await client.get("/openai/deployments/other?api-version=2022-12-01")).status_code == 404
+    assert (await client.get("/openai/deployments")).status_code == 404, "without api-version, as everywhere at Azure"

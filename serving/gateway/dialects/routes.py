@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 
 from serving.gateway import batches, chat, files, models, responses
 from serving.gateway.dialects.azure import any_version, dated_version
+from serving.gateway.dialects.deployments import list_deployments, show_deployment
 from serving.gateway.dialects.information import model_information
 
 _DEPLOYED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
@@ -62,7 +63,10 @@ def _azure_dated() -> APIRouter:
         if route.path in _DEPLOYED or (route.path == "/v1/batches" and "POST" in (route.methods or ()))
     ]
     paths += [(f"/openai{route.path.removeprefix('/v1')}", route) for route in _routes if route.path not in _DEPLOYED]
-    return _mounted("azure openai", paths, dated_version)
+    router = _mounted("azure openai", paths, dated_version)
+    router.add_api_route("/openai/deployments", list_deployments)
+    router.add_api_route("/openai/deployments/{deployment}", show_deployment)
+    return router
 
 
 def _inference() -> APIRouter:
