@@ -112,6 +112,7 @@ RULES: dict[str, Schema] = {
     "imagePullSecrets": {"type": "array", "items": {"type": "string"}},
     "weights.kind": {"enum": ["none", "claim", "ephemeral", "blob", "image"]},
     "weights.mountPath": {"type": "string", "pattern": "^/"},
+    "files.mountPath": {"type": "string", "pattern": "^/"},
     "weights.blob.protocol": {"enum": ["fuse2", "nfs"]},
     "weights.blob.mountOptions": {"type": "array", "items": {"type": "string"}},
     "upgrade.strategy": {"enum": ["NewCluster", "None"]},

@@ -9,7 +9,7 @@
     │   ├── KeyEnded 400              tenants/key_store.py: it is revoked or expired
     │   ├── TooManyBatches 400        batches/batch.py: a tenant's batches at a time
     │   ├── BatchEnded 400            batches/batch.py: nothing is left to cancel
-    │   ├── TooManyFiles 400          batches/files.py: a tenant's files
+    │   ├── TooManyFiles 400          batches/file.py: a tenant's files, or their bytes
     │   ├── FileInUse 400             batches/files.py: a batch reads it
     │   ├── UnknownPrevious 400       responses/response.py: a conversation cannot be gone on with
     │   ├── KeepingNotAllowed 400     responses/response.py: the tenant's responses are not kept
@@ -50,6 +50,8 @@
     ├── StoreUnavailable 503          tenants/stores.py: the database is away
     │   └── NotStorable 503           it is there, and does not take this value
     ├── ContentsUnavailable 503       batches/contents.py: the files' disk or Blob Storage is away
+    │   └── NoRoom 507                batches/contents.py: a disk is full, or kept free for the audit log
+    ├── ContentsDamaged 500           batches/sealed.py: a file's bytes are not those that were kept
     ├── QuotasUnavailable 503         tenants/quotas.py: Redis is away, and the server is set to refuse then
     ├── RepeatsUnavailable 503        tenants/repeats.py: likewise, and the request has an Idempotency-Key
     ├── AuditUnavailable 503          tenants/audit.py: nothing may be served that is not audited

@@ -16,9 +16,12 @@ from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
 from serving.batches.batches import Batches
-from serving.batches.contents import Contents, DiskContents
+from serving.batches.contents import Contents
+from serving.batches.disk import DiskContents
 from serving.batches.files import Files
+from serving.batches.orphans import Orphans
 from serving.batches.run import Bench
+from serving.batches.sealed import SealedContents
 from serving.batches.sql import SqlBatches, SqlFiles
 from serving.batches.worker import BatchWorker
 from serving.gateway.lines import AppLines
@@ -41,14 +44,16 @@ class Jobs:
 def build_jobs(settings: Settings, secrets: Secrets, database: Engine, audit: Audit, metrics: Metrics) -> Jobs:
     of = settings.batches
     batch_store, contents, trail = SqlBatches(database), build_contents(settings), Trail(audit, utcnow)
+    file_store, sealing = SqlFiles(database), Sealer(secrets.content)
     files = Files(
-        SqlFiles(database),
-        contents,
+        file_store,
+        SealedContents(contents, sealing),
         batch_store,
         trail,
         now=utcnow,
         most=of.max_files,
         largest=of.max_file,
+        total_of=lambda tenant: of.max_total,
         keep=timedelta(seconds=of.keep) if of.keep else None,
     )
     woken = asyncio.Event()
@@ -57,9 +62,9 @@ def build_jobs(settings: Settings, secrets: Secrets, database: Engine, audit: Au
         bench = Bench(
             store=batch_store,
             files=files,
-            contents=contents,
+            orphans=Orphans(file_store, contents),
             lines=AppLines(app),
-            sealing=Sealer(secrets.content),
+            sealing=sealing,
             slots={d.name: asyncio.Semaphore(of.lines) for d in settings.deployments},
             now=utcnow,
             window=2 * of.lines,
@@ -82,4 +87,7 @@ def build_contents(settings: Settings) -> Contents:
         from serving.batches.blob import BlobContents  # azure's client: a third of a second
 
         return BlobContents(settings.batches.blob)
-    return DiskContents(settings.server.state_dir / "files")
+    state, of = settings.server.state_dir, settings.batches
+    if of.folder is not None:
+        return DiskContents(of.folder, reserve=of.reserve)
+    return DiskContents(state / "files", reserve=of.reserve, mark=state / "files.place")

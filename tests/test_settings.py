@@ -280,3 +280,11 @@ def test_replicas_on_gpus_are_replaced_without_spare_gpus(
     deployment = VLLM | {"engine": {"kind": "vllm", "device": device}, "upgrade": upgrade}
     (read,) = load(write(tmp_path, {"deployments": [deployment]}), {}).deployments
     assert read.surges is surges
+
+
+def test_several_gateways_need_one_place_for_files() -> None:
+    several: dict[str, Any] = {"gateway": {"replicas": 2}, "quotas": {"redis": "redis://h"}, "deployments": [ECHO]}
+    with pytest.raises(SettingsError, match=r"several replicas need the same place for files: batches.blob, or a"):
+        parse(several)
+    for batches in ({"shared": True}, {"folder": "/mnt/files", "shared": True}, {"blob": "https://a.b/files"}):
+        parse(several | {"batches": batches})

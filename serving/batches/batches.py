@@ -49,7 +49,7 @@ class Batches:
         metadata: Mapping[str, str] | None = None,
         output_keep: int | None = None,
     ) -> Batch:
-        """Raises InvalidRequest, UnknownFile, TooManyBatches."""
+        """Raises InvalidRequest, UnknownFile, TooManyBatches, TooManyFiles, NoRoom."""
         caller.require("inference")
         if plain(endpoint) not in ENDPOINTS:
             raise InvalidRequest(f"'endpoint' must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
@@ -58,6 +58,7 @@ class Batches:
         _check_metadata(metadata or {})
         now = self._now()
         self._files.expiry(now, output_keep)
+        await self._files.room(caller)
         file = await self._files.get(caller, input_file_id)
         if file.purpose != "batch":
             raise InvalidRequest("The input file's purpose must be 'batch'.", param="input_file_id")

@@ -1,4 +1,5 @@
-"""Bytes of files in Azure Blob Storage, which all gateways share and Azure encrypts.
+"""Bytes of files in Azure Blob Storage, which all gateways share. What a write that was broken off has left there is
+invisible, sealed, and deleted by Azure within a week.
 
 Signed in as azure_storage.py says, on AKS with Workload Identity; it needs "Storage Blob Data Contributor" on the
 container. The container is made by whoever makes the account.
@@ -10,10 +11,11 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob import BlobBlock
 from azure.storage.blob.aio import BlobClient, ContainerClient, ExponentialRetry
 
@@ -24,6 +26,7 @@ _log = logging.getLogger(__name__)
 _BLOCK = 4 * 2**20
 _SECONDS = 30.0
 _RETRIES = 2
+_MARK = "place"
 _FAILURES = (AzureError, azure_storage.NotSignedIn, OSError, ValueError)  # ValueError: an address, an AZURE_* variable
 T = TypeVar("T")
 
@@ -44,6 +47,7 @@ class BlobContents:
         self._seconds = seconds
         self._credential = credential
         self._container: ContainerClient | None = None
+        self._place = ""
 
     async def write(self, id: str, chunks: Chunks) -> int:
         # The blob appears when its blocks are committed: a write that is broken off leaves what was there. The token
@@ -77,6 +81,20 @@ class BlobContents:
         with contextlib.suppress(FileNotFoundError):
             await self._bounded(self._blob(id).delete_blob())
 
+    async def place(self) -> str:
+        if not self._place:
+            mark = self._in_container().get_blob_client(_MARK)
+            with contextlib.suppress(FileExistsError):
+                await self._bounded(mark.upload_blob(secrets.token_hex(16).encode(), overwrite=False))
+            found = await self._bounded(mark.download_blob(offset=0, length=64))
+            self._place = (await self._bounded(found.readall())).decode(errors="replace")
+        return self._place
+
+    async def ages(self) -> AsyncGenerator[tuple[str, float], None]:
+        blobs = aiter(self._in_container().list_blobs(name_starts_with="file-"))
+        while (blob := await self._bounded(anext(blobs, None))) is not None:
+            yield blob.name, (datetime.now(UTC) - blob.last_modified).total_seconds()
+
     async def start(self) -> None: ...
 
     async def close(self) -> None:
@@ -89,12 +107,14 @@ class BlobContents:
                 return await call
 
     def _blob(self, id: str) -> BlobClient:
-        id = checked(id)
+        return self._in_container().get_blob_client(checked(id))
+
+    def _in_container(self) -> ContainerClient:
         # Made on first use: it belongs to the event loop that serves, not to the one that builds.
         if self._container is None:
             with _translated():
                 self._container = self._client()
-        return self._container.get_blob_client(id)
+        return self._container
 
     def _client(self) -> ContainerClient:
         credential = self._credential()
@@ -117,10 +137,14 @@ class BlobContents:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """FileNotFoundError for a blob that is not there; ContentsUnavailable for all else, and the reason to the log."""
+    """FileNotFoundError for a blob that is not there, FileExistsError for one that should not be. ContentsUnavailable
+    for all else, with the reason in the log.
+    """
     try:
         yield
     except _FAILURES as error:
+        if isinstance(error, ResourceExistsError):
+            raise FileExistsError from None
         if isinstance(error, ResourceNotFoundError) and _code_of(error) == "BlobNotFound":
             raise FileNotFoundError from None
         reason = azure_storage.reason_of(error, role="Storage Blob Data Contributor")

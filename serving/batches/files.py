@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from serving.batches.batch import BatchStore
-from serving.batches.contents import Chunks, Contents
-from serving.batches.file import File, FileStore, Purpose, UnknownFile
+from serving.batches.contents import Chunks, ContentsUnavailable
+from serving.batches.file import File, FileStore, Purpose, TooManyFiles, UnknownFile
+from serving.batches.sealed import Kept, SealedContents
 from serving.errors import BodyTooLarge, InvalidRequest
 from serving.tenants.callers import Caller
 from serving.tenants.paging import Page, PageRequest
@@ -23,33 +24,30 @@ _LONGEST_NAME = 255
 _SWEEP = 100
 
 
-class TooManyFiles(InvalidRequest):
-    """Azure's code and status, whose wording clients look for (azure-wire-format, 3.1)."""
-
-    code = "quotaExceeded"
-
-
 class FileInUse(InvalidRequest):
     code = "file_in_use"
     default_message = "A batch is reading this file. Cancel the batch, or delete the file when it has ended."
 
 
 class Files:
-    """most: files that a tenant uploaded. largest: bytes of one. keep: until a file expires, unless its owner says
-    otherwise; None: never.
+    """most: files that a tenant uploaded. largest: bytes of one. total_of: bytes that all files of a tenant may be,
+    those of its batches too; no more is uploaded then, but a batch that ran gets its output. check_room: raises NoRoom
+    where something else needs the disk. keep: until a file expires, unless its owner says otherwise; None: never.
     """
 
     def __init__(
         self,
         store: FileStore,
-        contents: Contents,
+        contents: SealedContents,
         batches: BatchStore,
         trail: Trail,
         *,
         now: Callable[[], datetime],
         most: int,
         largest: int,
+        total_of: Callable[[str], int],
         keep: timedelta | None,
+        check_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._contents = contents
@@ -58,20 +56,30 @@ class Files:
         self._now = now
         self._most = most
         self._largest = largest
+        self._total_of = total_of
         self._keep = keep
+        self._check_room = check_room
 
     async def receive(self, caller: Caller, chunks: Chunks) -> Draft:
         """Take the bytes in. What the file is called and for comes before or after them: see Draft.
 
-        Raises TooManyFiles before reading, BodyTooLarge, ContentsUnavailable.
+        Raises TooManyFiles before reading, BodyTooLarge, ContentsUnavailable, NoRoom.
         """
         caller.require("inference")
         async with contextlib.aclosing(chunks):
             if await asyncio.to_thread(self._store.count, caller.tenant) >= self._most:
                 raise TooManyFiles(f"A tenant may keep at most {self._most} uploaded files. Delete some first.")
-            id = f"file-{secrets.token_hex(16)}"
-            size = await self._contents.write(id, self._measured(chunks))
-        return Draft(id, size)
+            room = await self.room(caller)
+            return Draft(await self._contents.write(caller.tenant, self._measured(chunks, room)))
+
+    async def room(self, caller: Caller) -> int:
+        """Bytes that the tenant may still keep. Raises TooManyFiles when there are none, NoRoom."""
+        self._check_room()
+        total = self._total_of(caller.tenant)
+        room = total - await asyncio.to_thread(self._store.size, caller.tenant)
+        if room <= 0:
+            raise _too_large_together(total)
+        return room
 
     async def keep(
         self, caller: Caller, draft: Draft, *, name: str, purpose: str | None, seconds: int | None = None
@@ -81,24 +89,26 @@ class Files:
             if purpose != "batch":
                 raise InvalidRequest("'purpose' must be 'batch': files are for batches here.", param="purpose")
             file = File(
-                id=draft.id,
+                id=f"file-{secrets.token_hex(16)}",
                 tenant=caller.tenant,
                 key_id=caller.key_id,
                 name=name[:_LONGEST_NAME].encode(errors="replace").decode().replace("\0", "") or "file.jsonl",
                 purpose="batch",
-                bytes=draft.size,
+                bytes=draft.kept.size,
                 created_at=self._now(),
+                kept=draft.kept,
             )
             file = replace(file, expires_at=self.expiry(file.created_at, seconds))
             with self._trail.change(caller, "file.upload", file.id, {"bytes": file.bytes}):
-                await asyncio.to_thread(self._store.put, file)
+                await asyncio.to_thread(self._store.put, file, most=self._total_of(caller.tenant))
         except BaseException:
             await asyncio.shield(self.discard(draft))
             raise
         return file
 
     async def discard(self, draft: Draft) -> None:
-        await self._contents.delete(draft.id)
+        with contextlib.suppress(ContentsUnavailable):  # then the clean-up finds them; nobody can read them
+            await self._contents.delete(draft.kept)
 
     def expiry(self, created: datetime, seconds: int | None) -> datetime | None:
         """When a file of that time ends. Raises InvalidRequest."""
@@ -128,55 +138,74 @@ class Files:
         """A file and its bytes; reading them is in the audit log. Raises UnknownFile."""
         file = await self.get(caller, id)
         with self._trail.change(caller, "file.download", id):
-            return file, _there(self._contents.read(id))
+            return file, _there(self._contents.read(file.tenant, file.kept))
+
+    async def read(self, tenant: str, id: str) -> Chunks:
+        """The bytes, for a batch of the tenant. Raises FileNotFoundError, ContentsDamaged, ContentsUnavailable."""
+        file = await asyncio.to_thread(self._store.get, tenant, id)
+        if file is None:
+            raise FileNotFoundError
+        async with contextlib.aclosing(self._contents.read(tenant, file.kept)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def delete(self, caller: Caller, id: str) -> None:
-        """Raises UnknownFile, FileInUse."""
-        await self.get(caller, id)
+        """When this returns, bytes and key are gone. Raises UnknownFile, FileInUse; ContentsUnavailable, and then it is
+        still listed.
+        """
+        file = await self.get(caller, id)
         with self._trail.change(caller, "file.delete", id):
             if await asyncio.to_thread(self._batches.uses, caller.tenant, id):
                 raise FileInUse
-            await self._contents.delete(id)  # first: a row without bytes is found again, bytes without a row are not
-            await asyncio.to_thread(self._store.remove, caller.tenant, id)
+            await self._contents.delete(file.kept)  # first: a row without bytes is found again
+            await asyncio.to_thread(self._store.remove, file)
 
     async def add_output(self, batch_id: str, owner: Caller, kind: str, chunks: Chunks, seconds: int | None) -> File:
         """A file that a batch made. The same id each time, so that a batch finished twice has one."""
         id = output_id(batch_id, kind)
-        size, created = await self._contents.write(id, chunks), self._now()
+        kept, created = await self._contents.write(owner.tenant, chunks), self._now()
         purpose: Purpose = "batch_output"
         name = f"{batch_id}_{kind}.jsonl"
         expires = self.expiry(created, seconds)
-        file = File(id, owner.tenant, owner.key_id, name, purpose, size, created, expires)
-        await asyncio.to_thread(self._store.put, file)
+        file = File(id, owner.tenant, owner.key_id, name, purpose, kept.size, created, kept, expires)
+        before = await asyncio.to_thread(self._store.put, file)
+        if before is not None:
+            await self.discard(Draft(before.kept))
         return file
 
     async def sweep(self) -> int:
-        """Delete some of the files whose time is over; how many."""
-        files = await asyncio.to_thread(self._store.expired, self._now(), _SWEEP)
+        """Delete some of the files whose time is over and that are where this process can delete them; how many."""
+        place = await self._contents.place()
+        files = await asyncio.to_thread(self._store.expired, self._now(), place, _SWEEP)
         swept = 0
         for file in files:
             if not await asyncio.to_thread(self._batches.uses, file.tenant, file.id):
-                await self._contents.delete(file.id)
-                swept += await asyncio.to_thread(self._store.remove, file.tenant, file.id)
+                await self._contents.delete(file.kept)
+                swept += await asyncio.to_thread(self._store.remove, file)
         return swept
 
-    async def _measured(self, chunks: Chunks) -> AsyncGenerator[bytes, None]:
+    async def _measured(self, chunks: Chunks, room: int) -> AsyncGenerator[bytes, None]:
         size = 0
         async for chunk in chunks:
             size += len(chunk)
             if size > self._largest:
                 raise BodyTooLarge(f"The file is larger than {self._largest} bytes.")
+            if size > room:
+                raise TooManyFiles(f"The tenant's files may be only {room} bytes more. Delete some first.")
             yield chunk
 
 
 class Draft:
-    """Bytes that were taken in, and are no file yet. size: how many."""
+    """Bytes that were taken in, and are no file yet."""
 
-    __slots__ = ("id", "size")
+    __slots__ = ("kept",)
 
-    def __init__(self, id: str, size: int) -> None:
-        self.id = id
-        self.size = size
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+
+
+def _too_large_together(total: int) -> TooManyFiles:
+    return TooManyFiles(f"The tenant's files are {total} bytes together, which is its limit. Delete some first.")
 
 
 def output_id(batch_id: str, kind: str) -> str:

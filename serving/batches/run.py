@@ -14,10 +14,12 @@ from typing import Any
 from serving.batches import lines
 from serving.batches.batch import Batch, BatchStore, Claim, Problem, Result
 from serving.batches.checkpoint import Checkpoints
-from serving.batches.contents import Chunks, Contents
+from serving.batches.contents import Chunks
 from serving.batches.files import Files
 from serving.batches.lines import Answer, BadLine, Inspection, Line, Lines
+from serving.batches.orphans import Orphans
 from serving.batches.retries import wait_before_another
+from serving.batches.sealed import ContentsDamaged
 from serving.sealing import Sealing, Unsealable
 from serving.tenants.stores import StoreUnavailable
 
@@ -35,7 +37,7 @@ class Bench:
 
     store: BatchStore
     files: Files
-    contents: Contents
+    orphans: Orphans
     lines: Lines
     sealing: Sealing
     slots: Mapping[str, asyncio.Semaphore]
@@ -100,6 +102,9 @@ class BatchRun:
         except FileNotFoundError:
             await self._move("in_progress", status="in_progress")  # for the counts as they are now
             await self._finish(Problem("invalid_request", "The input file is gone: its other lines were not run."))
+        except ContentsDamaged:
+            await self._move("in_progress", status="in_progress")
+            await self._finish(Problem("server_error", "The input file is damaged: its other lines were not run."))
         except Unsealable:
             problem = Problem("server_error", "Results were sealed with another secret than the server has now.")
             await self._end(status="failed", failed_at=self._bench.now(), errors=[problem])
@@ -121,6 +126,8 @@ class BatchRun:
             inspection.found(bad.problem)
         except FileNotFoundError:
             inspection.found(Problem("invalid_request", "The input file is gone."))
+        except ContentsDamaged:
+            inspection.found(Problem("server_error", "The input file was damaged where it is kept. Upload it again."))
         inspection.finish()
         if inspection.problems:
             await self._move(
@@ -155,7 +162,7 @@ class BatchRun:
     async def _input(self) -> AsyncGenerator[tuple[int, bytes], None]:
         bench = self._bench
         async with (
-            contextlib.aclosing(bench.contents.read(self._batch.input_file_id)) as chunks,
+            contextlib.aclosing(bench.files.read(self._batch.owner.tenant, self._batch.input_file_id)) as chunks,
             contextlib.aclosing(lines.split(chunks, longest=bench.longest_line)) as texts,
         ):
             async for one in texts:
@@ -273,7 +280,7 @@ class BatchRun:
         if ended == "expired":
             why = "This line was not run before the batch expired."
         if len(done) < self._batch.total:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ContentsDamaged):
                 async with contextlib.aclosing(self._input()) as inputs:
                     async for number, text in inputs:
                         if number not in done:

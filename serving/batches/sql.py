@@ -23,7 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serving.batches.batch import OPEN, Batch, Claim, ClaimLost, Problem, Result, Status, TooManyBatches
-from serving.batches.file import File
+from serving.batches.file import File, TooManyFiles
+from serving.batches.sealed import Kept
 from serving.tenants.callers import Caller
 from serving.tenants.paging import Page, PageRequest, bad_cursor
 from serving.tenants.sql.database import translated
@@ -38,23 +39,41 @@ class SqlFiles:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def put(self, file: File) -> None:
+    def put(self, file: File, *, most: int | None = None) -> File | None:
         with translated(), self._engine.begin() as connection:
-            connection.execute(delete(files).where(files.c.id == file.id))
-            connection.execute(insert(files), asdict(file))
+            self._take_turns(connection, file)
+            before = _file(connection, file.tenant, file.id)
+            connection.execute(delete(files).where(files.c.tenant == file.tenant, files.c.id == file.id))
+            if most is not None and _size(connection, file.tenant) + file.bytes > most:
+                raise TooManyFiles(f"The tenant's files may be {most} bytes together. Delete some first.")
+            connection.execute(insert(files), _file_row(file))
+        return before
+
+    def _take_turns(self, connection: Connection, file: File) -> None:
+        """Those who add files of one tenant, until the end of the transaction: two would not see each other's bytes."""
+        if connection.dialect.name == "postgresql":
+            lock = func.pg_advisory_xact_lock(func.hashtextextended(f"files of {file.tenant}", 0))
+            connection.execute(select(lock))
+        else:  # a write takes SQLite's one lock, before anything is read
+            connection.execute(delete(files).where(files.c.id == ""))
 
     def get(self, tenant: str, id: str) -> File | None:
         with translated(), self._engine.connect() as connection:
             return _file(connection, tenant, id)
 
-    def remove(self, tenant: str, id: str) -> bool:
+    def remove(self, file: File) -> bool:
+        mine = (files.c.tenant == file.tenant, files.c.id == file.id, files.c.content == file.kept.name)
         with translated(), self._engine.begin() as connection:
-            return connection.execute(delete(files).where(files.c.tenant == tenant, files.c.id == id)).rowcount > 0
+            return connection.execute(delete(files).where(*mine)).rowcount > 0
 
     def count(self, tenant: str) -> int:
         with translated(), self._engine.connect() as connection:
             uploaded = and_(files.c.tenant == tenant, files.c.purpose == "batch")
             return int(connection.execute(select(func.count()).select_from(files).where(uploaded)).scalar_one())
+
+    def size(self, tenant: str) -> int:
+        with translated(), self._engine.connect() as connection:
+            return _size(connection, tenant)
 
     def page(self, tenant: str, page: PageRequest, *, purpose: str | None, oldest_first: bool) -> Page[File]:
         place = tuple_(files.c.created_at, files.c.id)
@@ -70,18 +89,44 @@ class SqlFiles:
                     raise bad_cursor()
                 at = tuple_(last.created_at, last.id)
                 question = question.where(place > at if oldest_first else place < at)
-            found = [File(**row) for row in connection.execute(question).mappings()]
+            found = [_file_of(row) for row in connection.execute(question).mappings()]
         return Page(tuple(found[: page.limit]), found[page.limit - 1].id if len(found) > page.limit else None)
 
-    def expired(self, now: datetime, limit: int) -> list[File]:
+    def expired(self, now: datetime, place: str, limit: int) -> list[File]:
+        question = select(files).where(files.c.expires_at <= now, files.c.place == place)
         with translated(), self._engine.connect() as connection:
-            question = select(files).where(files.c.expires_at <= now).order_by(files.c.expires_at).limit(limit)
-            return [File(**row) for row in connection.execute(question).mappings()]
+            question = question.order_by(files.c.expires_at).limit(limit)
+            return [_file_of(row) for row in connection.execute(question).mappings()]
+
+    def known(self, names: Collection[str]) -> set[str]:
+        with translated(), self._engine.connect() as connection:
+            return set(connection.execute(select(files.c.content).where(files.c.content.in_(names))).scalars())
+
+    def older(self, created: datetime, after: str, limit: int) -> list[File]:
+        question = select(files).where(files.c.created_at < created, files.c.id > after)
+        with translated(), self._engine.connect() as connection:
+            return [_file_of(row) for row in connection.execute(question.order_by(files.c.id).limit(limit)).mappings()]
+
+
+def _size(connection: Connection, tenant: str) -> int:
+    total = select(func.coalesce(func.sum(files.c.bytes), 0)).where(files.c.tenant == tenant)
+    return int(connection.execute(total).scalar_one())
+
+
+def _file_of(row: Mapping[Any, Any]) -> File:
+    values = dict(row)
+    kept = Kept(values.pop("content"), values.pop("place"), values.pop("content_key"), values["bytes"])
+    return File(**values, kept=kept)
+
+
+def _file_row(file: File) -> dict[str, Any]:
+    kept = {"content": file.kept.name, "place": file.kept.place, "content_key": file.kept.key}
+    return {one.name: getattr(file, one.name) for one in fields(File) if one.name != "kept"} | kept
 
 
 def _file(connection: Connection, tenant: str, id: str) -> File | None:
     row = connection.execute(select(files).where(files.c.tenant == tenant, files.c.id == id)).mappings().one_or_none()
-    return None if row is None else File(**row)
+    return None if row is None else _file_of(row)
 
 
 class SqlBatches:

@@ -12,6 +12,7 @@ from serving.batches.run import BatchRun, Bench
 from serving.errors import ServingError
 
 _SWEEP_SECONDS = 60.0
+_ORPHANS_SECONDS = 3600.0
 _CLOSE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
@@ -26,18 +27,21 @@ class BatchWorker:
         self._poll = poll
         self._runs: dict[asyncio.Task[None], BatchRun] = {}
         self._task: asyncio.Task[None] | None = None
+        self._cleaning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._watch())
+        self._cleaning = asyncio.create_task(self._clean())
 
     async def close(self) -> None:
         """Let lines under way end, within seconds; what is left is run again by whoever takes its batch next. That is
         at once, if the database can be told; else when the claim ends.
         """
-        if self._task is None:
+        if self._task is None or self._cleaning is None:
             return
         self._task.cancel()
-        await asyncio.wait({self._task})
+        self._cleaning.cancel()
+        await asyncio.wait({self._task, self._cleaning})
         runs = dict(self._runs)
         for run in runs.values():
             run.stop()
@@ -71,6 +75,17 @@ class BatchWorker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._poll):
                     await self._woken.wait()
+
+    async def _clean(self) -> None:
+        """At start, which may be after a crash, and hourly."""
+        while True:
+            try:
+                await self._bench.orphans.sweep(self._bench.now())
+            except ServingError:
+                pass  # the database or the disk is away: in an hour
+            except Exception as error:
+                _log.error("batch worker: %s", type(error).__name__)
+            await asyncio.sleep(_ORPHANS_SECONDS)
 
     async def _take(self) -> bool:
         bench = self._bench

@@ -25,9 +25,9 @@ _Pinned = TypeVar("_Pinned", bound=Pinned)
 def load(path: Path, environ: Mapping[str, str] = os.environ, *, elsewhere: bool = False) -> Settings:
     """Read and validate the file at `path` with `environ` over it.
 
-    Relative model directories become absolute (from the file's folder), as do `state_dir` and `weights.folder` (from
-    the working directory), because replicas run elsewhere. `elsewhere`: see parse. Raises SettingsError with every
-    problem found.
+    Relative model directories become absolute (from the file's folder), as do `state_dir`, `weights.folder` and
+    `batches.folder` (from the working directory), because replicas run elsewhere. `elsewhere`: see parse. Raises
+    SettingsError with every problem found.
     """
     return parse(read(path, environ), base=path.resolve().parent, origin=str(path), elsewhere=elsewhere)
 
@@ -65,9 +65,17 @@ def parse(
     deployments = tuple(_located(d, base, origin, elsewhere) for d in settings.deployments)
     folder = settings.weights.folder
     weights = settings.weights.model_copy(update={"folder": folder and folder.absolute()})
+    kept = settings.batches.folder
+    batches = settings.batches.model_copy(update={"folder": kept and kept.absolute()})
     guards = tuple(_beside(g, base) if isinstance(g, BlocklistGuard) else g for g in settings.guards)
     return settings.model_copy(
-        update={"server": server, "weights": weights, "deployments": deployments, "guards": guards}
+        update={
+            "server": server,
+            "weights": weights,
+            "batches": batches,
+            "deployments": deployments,
+            "guards": guards,
+        }
     )
 
 

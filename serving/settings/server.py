@@ -122,13 +122,27 @@ class Batches(Section):
     max_batches: int = Field(50, ge=1, description="Batches of a tenant at a time.")
     max_file: Bytes = Field(200 * 2**20, description="Largest file.")
     max_files: int = Field(500, ge=1, description="Files that a tenant has uploaded and not deleted.")
+    max_total: Bytes = Field(
+        20 * 2**30,
+        description="All files of a tenant, those of its batches too. Lower it where many share a small disk.",
+    )
     keep: Seconds = Field(
         30 * 86400.0, description="How long files are kept when their owner does not say; 0: for ever."
     )
     blob: str | None = Field(
         None,
         pattern=r"^https?://[^?]+$",
-        description="Container for files, https://ACCOUNT.blob.core.windows.net/NAME. Default: state_dir/files.",
+        description="Container for files, https://ACCOUNT.blob.core.windows.net/NAME. Default: the folder.",
+    )
+    folder: Path | None = Field(
+        None, description="Where files are, best a disk of their own. One database's alone. Default: state_dir/files."
+    )
+    shared: bool = Field(
+        False,
+        description="All gateways have the same folder, such as a claim that many can write. Else: blob.",
+    )
+    reserve: Bytes = Field(
+        2**30, description="Of a disk that files, batches and kept responses leave free, for the audit log; else 507."
     )
 
 

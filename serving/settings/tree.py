@@ -59,6 +59,11 @@ class Settings(Section):
             raise ValueError(f"server.runtime: 'process' cannot scale ({', '.join(scaled)}); use 'ray'")
         if self.gateway.replicas > 1 and not self.quotas.redis:
             raise ValueError("gateway.replicas: several replicas need quotas.redis, or each would count for itself")
+        if self.gateway.replicas > 1 and not (self.batches.blob or self.batches.shared):
+            raise ValueError(
+                "gateway.replicas: several replicas need the same place for files: batches.blob, or a batches.folder "
+                "that all of them have, and batches.shared: true"
+            )
         return self
 
     def _guards_have_their_names(self) -> None:

@@ -17,7 +17,8 @@ from azure.core.exceptions import ClientAuthenticationError
 
 from serving.azure_storage import AsyncSignIn, SignIn
 from serving.batches.blob import BlobContents
-from serving.batches.contents import PIECE, Contents, ContentsUnavailable, DiskContents
+from serving.batches.contents import PIECE, Contents, ContentsUnavailable
+from serving.batches.disk import DiskContents
 from tests.azurite import KEY, Azurite, Identity
 
 Open = Callable[[], Contents]

@@ -142,7 +142,9 @@ async def test_a_batch_whose_input_is_gone_keeps_what_it_has_and_fails(workshop:
     await eventually(lambda: workshop.read(batch).completed == 1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await workshop.contents.delete(batch.input_file_id)
+    file = workshop.file_store.get("ward", batch.input_file_id)
+    assert file is not None
+    await workshop.sealed.delete(file.kept)
     workshop.pass_time()
     batch = await workshop.work()
     output, _ = await workshop.rows(batch)

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import Engine
 
 from serving.batches.batch import Batch, Claim, ClaimLost, Problem, Result, TooManyBatches
-from serving.batches.file import File
+from serving.batches.file import File, TooManyFiles
+from serving.batches.sealed import Kept
 from serving.batches.sql import SqlBatches, SqlFiles
 from serving.errors import InvalidRequest
 from serving.tenants.callers import Caller
@@ -43,7 +44,9 @@ def batches(engine: Engine) -> SqlBatches:
 
 
 def file(number: int, **changes: Any) -> File:
-    one = File(f"file-{number}", "ward", "key-1", "notes.jsonl", "batch", 2**40, NOON + number * SECOND)
+    kept = Kept(f"file-c{number}", "here", b"sealed", 2**40)
+    one = File(f"file-{number}", "ward", "key-1", "notes.jsonl", "batch", 2**40, NOON + number * SECOND, kept)
+    changes.setdefault("kept", replace(kept, size=changes.get("bytes", 2**40)))
     return replace(one, **changes)
 
 
@@ -65,13 +68,13 @@ def test_a_file_comes_back_as_it_was_and_for_its_tenant_only(files: SqlFiles) ->
     files.put(file(1, expires_at=NOON))
     assert files.get("ward", "file-1") == file(1, expires_at=NOON)
     assert files.get("lab", "file-1") is None
-    assert not files.remove("lab", "file-1")
-    assert files.remove("ward", "file-1") and not files.remove("ward", "file-1")
+    assert not files.remove(file(1, tenant="lab"))
+    assert files.remove(file(1)) and not files.remove(file(1))
 
 
 def test_a_file_that_is_put_again_is_there_once(files: SqlFiles) -> None:
-    files.put(file(1))
-    files.put(file(1, bytes=7))
+    assert files.put(file(1)) is None
+    assert files.put(file(1, bytes=7)) == file(1)
     assert files.get("ward", "file-1") == file(1, bytes=7)
     assert files.count("ward") == 1
 
@@ -81,6 +84,35 @@ def test_what_batches_made_does_not_count_as_uploaded(files: SqlFiles) -> None:
     files.put(file(2, purpose="batch_output"))
     files.put(file(3, tenant="lab"))
     assert files.count("ward") == 1
+
+
+def test_one_with_other_bytes_by_now_is_not_removed(files: SqlFiles) -> None:
+    files.put(file(1))
+    assert not files.remove(file(1, kept=Kept("file-else", "here", b"", 1)))
+    assert files.get("ward", "file-1") == file(1)
+
+
+def test_contents_that_belong_to_a_file_are_known_and_older_files_are_found(files: SqlFiles) -> None:
+    for number in range(4):
+        files.put(file(number, tenant=f"ward{number % 2}"))
+    assert files.known(["file-c1", "file-c3", "file-none"]) == {"file-c1", "file-c3"}
+    assert [one.id for one in files.older(NOON + 3 * SECOND, "file-0", 2)] == ["file-1", "file-2"]
+    assert files.older(NOON + 3 * SECOND, "file-2", 2) == []
+
+
+def test_the_files_of_a_tenant_are_no_more_bytes_than_its_total_however_many_add_some_at_once(files: SqlFiles) -> None:
+    def put(number: int) -> bool:
+        try:
+            files.put(file(number, bytes=10), most=55)
+        except TooManyFiles:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(put, range(20))) == 5
+    assert files.size("ward") == 50 and files.size("lab") == 0
+    files.put(file(21, bytes=10))  # what a batch made is paid for
+    assert files.size("ward") == 60
 
 
 def test_files_are_listed_by_age_in_both_orders_and_by_purpose(files: SqlFiles) -> None:
@@ -116,9 +148,10 @@ def test_files_whose_time_is_over_are_found_of_all_tenants(files: SqlFiles) -> N
     files.put(file(1, expires_at=NOON))
     files.put(file(2, expires_at=NOON + SECOND, tenant="lab"))
     files.put(file(3))
-    assert [one.id for one in files.expired(NOON + SECOND, 10)] == ["file-1", "file-2"]
-    assert [one.id for one in files.expired(NOON + SECOND, 1)] == ["file-1"]
-    assert files.expired(NOON - SECOND, 10) == []
+    assert [one.id for one in files.expired(NOON + SECOND, "here", 10)] == ["file-1", "file-2"]
+    assert [one.id for one in files.expired(NOON + SECOND, "here", 1)] == ["file-1"]
+    assert files.expired(NOON - SECOND, "here", 10) == []
+    assert files.expired(NOON + SECOND, "elsewhere", 10) == []  # only where they are can they be deleted
 
 
 def test_a_batch_comes_back_as_it_was_and_for_its_tenant_only(batches: SqlBatches) -> None:

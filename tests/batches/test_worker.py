@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from serving.batches.batch import OPEN
-from serving.batches.file import File
 from serving.batches.worker import BatchWorker
 from serving.tenants.stores import StoreUnavailable
-from tests.batches.workshop import Workshop, answer, ids, pieces
+from tests.batches.workshop import Workshop, answer, ids
 from tests.local import eventually
 
 
@@ -141,11 +140,10 @@ async def test_what_goes_wrong_is_logged_without_what_it_was_about(
 
 async def test_files_whose_time_is_over_are_deleted_but_not_under_a_running_batch(workshop: Workshop) -> None:
     batch = await workshop.submit(1)
-    for id in ("file-old", batch.input_file_id):
-        await workshop.contents.write(id, pieces(b"x"))
-        workshop.file_store.put(File(id, "ward", "k", "n", "batch", 1, workshop.now, workshop.now))
+    old = await workshop.keep("file-old", b"x", expires_at=workshop.now)
+    await workshop.keep(batch.input_file_id, b"x", expires_at=workshop.now)
     assert await workshop.files.sweep() == 1
     assert workshop.file_store.get("ward", "file-old") is None
     with pytest.raises(FileNotFoundError):
-        await anext(workshop.contents.read("file-old"))
+        await anext(workshop.contents.read(old.kept.name))
     assert workshop.file_store.get("ward", batch.input_file_id)

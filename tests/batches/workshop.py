@@ -14,11 +14,14 @@ from typing import Any
 from sqlalchemy import Engine
 
 from serving.batches.batch import Batch, BatchStore
-from serving.batches.contents import Contents, DiskContents
+from serving.batches.contents import Contents
+from serving.batches.disk import DiskContents
 from serving.batches.file import File, FileStore
 from serving.batches.files import Files
 from serving.batches.lines import Answer
+from serving.batches.orphans import Orphans
 from serving.batches.run import BatchRun, Bench
+from serving.batches.sealed import SealedContents
 from serving.batches.sql import SqlBatches, SqlFiles
 from serving.sealing import Sealer
 from serving.tenants.audit_log import NoAudit
@@ -59,19 +62,25 @@ class Workshop:
         self.lines = Asked()
         self.store: BatchStore = SqlBatches(engine)
         self.file_store: FileStore = SqlFiles(engine)
+        self.folder = folder
         self.contents: Contents = DiskContents(folder / "files")
         self.secret = b"s" * 32
+
+    @property
+    def sealed(self) -> SealedContents:
+        return SealedContents(self.contents, Sealer(self.secret))
 
     @property
     def files(self) -> Files:
         return Files(
             self.file_store,
-            self.contents,
+            self.sealed,
             self.store,
             Trail(NoAudit(), self._now),
             now=self._now,
             most=100,
             largest=10**6,
+            total_of=lambda tenant: 10**7,
             keep=None,
         )
 
@@ -79,7 +88,7 @@ class Workshop:
         bench = Bench(
             store=self.store,
             files=self.files,
-            contents=self.contents,
+            orphans=Orphans(self.file_store, self.contents),
             lines=self.lines,
             sealing=Sealer(self.secret),
             slots={"m": asyncio.Semaphore(4)},
@@ -94,15 +103,23 @@ class Workshop:
 
     async def submit_text(self, text: bytes, **changes: Any) -> Batch:
         number = len(await asyncio.to_thread(self._everything))
-        file = File(f"file-{number}", "ward", "key-1", "x.jsonl", "batch", len(text), self.now)
-        await self.contents.write(file.id, pieces(text))
-        self.file_store.put(file)
+        file = await self.keep(f"file-{number}", text)
         batch = Batch(
             f"batch_{number}", WARD, "/v1/chat/completions", file.id, self.now, self.now + timedelta(hours=24)
         )
         batch = replace(batch, **changes)
         self.store.add(batch, most=1000)
         return batch
+
+    async def keep(self, id: str, text: bytes, **changes: Any) -> File:
+        kept = await self.sealed.write("ward", pieces(text))
+        file = replace(File(id, "ward", "key-1", "x.jsonl", "batch", len(text), self.now, kept), **changes)
+        self.file_store.put(file)
+        return file
+
+    @staticmethod
+    def placed(file: File, place: str) -> File:
+        return replace(file, kept=replace(file.kept, place=place))
 
     async def work(self, **changes: Any) -> Batch:
         """Take a batch and run it until its end, or until something is raised; as it then is."""
@@ -126,7 +143,7 @@ class Workshop:
     async def _rows(self, file_id: str | None) -> list[dict[str, Any]]:
         if file_id is None:
             return []
-        text = b"".join([piece async for piece in self.contents.read(file_id)])
+        text = b"".join([piece async for piece in self.files.read("ward", file_id)])
         row = self.file_store.get("ward", file_id)
         assert row is not None and row.bytes == len(text)
         return [json.loads(one) for one in text.decode().splitlines()]

@@ -28,6 +28,7 @@ def configuration(folder: Path, *, database: str, redis: str, failing: str) -> P
     tree["deployments"][0]["model"]["source"] = str(ROOT / "deploy/demo_model/clinical-demo")
     tree["deployments"].append({"name": FAILING, "engine": {"kind": "http", "url": failing}})
     tree["gateway"] = {"replicas": 2}
+    tree["batches"] = {"shared": True}  # both are on this machine
     tree["database"] = {"url": database}
     # The default is never reached: with it, every request holds a lease that must be settled.
     tree["quotas"] = {"redis": redis, "defaults": {"deployment": {"tokens_per_day": 10**12}}}

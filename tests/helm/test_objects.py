@@ -17,7 +17,7 @@ EVERYTHING: Tree = {name: {"enabled": True} for name in SECTIONS} | {
     "monitoring": {"podMonitor": {"enabled": True}},
 }
 every_story = pytest.mark.parametrize("name", STORIES)
-THEIRS = {"clinserve", "clinserve-state", "models", "rel-clinserve-secrets"}
+THEIRS = {"clinserve", "clinserve-files", "clinserve-state", "models", "rel-clinserve-secrets"}
 """What the stories say is there, or what a controller makes."""
 
 

@@ -2,7 +2,7 @@
 
 {{- define "clinserve.check" -}}
 {{- $found := list -}}
-{{- range list "image" "secrets" "stores" "groups" "weights" "grace" "edge" "network" "observability" -}}
+{{- range list "image" "secrets" "stores" "files" "groups" "weights" "grace" "edge" "network" "observability" -}}
 {{- range include (printf "clinserve.check.%s" .) $ | splitList "\n" -}}
 {{- with trim . -}}{{- $found = append $found (printf "  - %s" .) -}}{{- end -}}
 {{- end -}}

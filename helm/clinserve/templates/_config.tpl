@@ -12,6 +12,9 @@
 {{- if eq (include "clinserve.weightsWritable" .) "true" -}}
 {{- $_ := set $config "weights" (set ($config.weights | default dict) "folder" .Values.weights.mountPath) -}}
 {{- end -}}
+{{- if include "clinserve.filesClaim" . -}}
+{{- $_ := set $config "batches" (merge (dict "folder" .Values.files.mountPath "shared" true) ($config.batches | default dict)) -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 

@@ -215,6 +215,9 @@ spec:
         {{- with $pod.volumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+        {{- if and (eq .role "gateway") (include "clinserve.filesClaim" $root) }}
+        - {name: files, mountPath: {{ $root.Values.files.mountPath }}}
+        {{- end }}
         {{- if and (eq .role "engine") (ne $root.Values.weights.kind "none") }}
         - {name: weights, mountPath: {{ $root.Values.weights.mountPath }}, readOnly: {{ ne (include "clinserve.weightsWritable" $root) "true" }}}
         {{- end }}
@@ -234,6 +237,9 @@ spec:
     - {name: state, persistentVolumeClaim: {claimName: {{ $root.Values.state.existingClaim }}}}
     {{- else }}
     - {name: state, emptyDir: {sizeLimit: {{ $root.Values.state.size }}}}
+    {{- end }}
+    {{- if and (eq .role "gateway") (include "clinserve.filesClaim" $root) }}
+    - {name: files, persistentVolumeClaim: {claimName: {{ include "clinserve.filesClaim" $root }}}}
     {{- end }}
     {{- if and (eq .role "engine") (ne $root.Values.weights.kind "none") }}
     {{- include "clinserve.weightsVolume" $root | nindent 4 }}

@@ -15,9 +15,9 @@ from fastapi.routing import APIRoute
 
 from serving import errors
 from serving.batches.batch import BatchEnded, TooManyBatches, UnknownBatch
-from serving.batches.contents import ContentsUnavailable
-from serving.batches.file import UnknownFile
-from serving.batches.files import FileInUse, TooManyFiles
+from serving.batches.contents import ContentsUnavailable, NoRoom
+from serving.batches.file import TooManyFiles, UnknownFile
+from serving.batches.files import FileInUse
 from serving.gateway.once import HEADER, OnceRoute
 from serving.gateway.reference.bodies import ANSWERS, EXAMPLES, REFUSALS, Schema
 from serving.protocol import bounds
@@ -52,8 +52,8 @@ _OF_NOUNS: dict[str, Errors] = {
     "/models": [errors.UnknownDeployment],
     "/info": [errors.UnknownDeployment],
     "/responses": [UnknownResponse],
-    "/files": [UnknownFile, TooManyFiles, FileInUse, errors.BodyTooLarge, ContentsUnavailable],
-    "/batches": [UnknownBatch, UnknownFile, TooManyBatches, BatchEnded, errors.BodyTooLarge],
+    "/files": [UnknownFile, TooManyFiles, FileInUse, errors.BodyTooLarge, ContentsUnavailable, NoRoom],
+    "/batches": [UnknownBatch, UnknownFile, TooManyBatches, TooManyFiles, BatchEnded, errors.BodyTooLarge, NoRoom],
 }
 _SIGNED_IN: list[dict[str, list[str]]] = [{"key": []}, {"api-key": []}]
 _SCHEMES = {

@@ -151,6 +151,10 @@ files = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),
+    Column("content", String, nullable=False),  # the name of its bytes
+    Column("place", String, nullable=False),  # where they are
+    Column("content_key", LargeBinary, nullable=False),  # sealed
+    Index("ix_files_content", "content", unique=True),
     Index("ix_files_tenant", "tenant", "created_at", "id"),
     Index("ix_files_expires_at", "expires_at"),
 )
