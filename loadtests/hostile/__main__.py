@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,6 +100,7 @@ def about(options: argparse.Namespace) -> dict[str, str]:
 
 def main(words: Sequence[str] | None = None) -> int:
     options, console = arguments(words), Console(highlight=False, width=220)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(CANNOT_MEASURE))  # through the clean-up: Ray would be left behind
     if options.list:
         for attack in ATTACKS:
             console.print(f"{attack.section:15}  {attack.name:32}  {attack.what}", markup=False)

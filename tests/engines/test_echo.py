@@ -197,3 +197,16 @@ async def test_a_stream_adds_up_to_the_whole_answer(prompt: Any) -> None:
 async def test_a_chat_tells_log_probabilities_when_asked() -> None:
     (choice,) = (await ask("chat", **chat("a b", logprobs=True, top_logprobs=2)))["choices"]
     assert [(one["token"], len(one["top_logprobs"])) for one in choice["logprobs"]["content"]] == [("a", 2), (" b", 2)]
+
+
+async def test_two_million_line_feeds_are_a_prompt_without_a_word() -> None:
+    answer = await ask("chat", **chat("\n" * 2_000_000))
+    assert (answer["choices"][0]["message"]["content"], answer["usage"]["prompt_tokens"]) == ("(nothing)", 1)
+
+
+async def test_megabytes_of_words_are_too_long() -> None:
+    with pytest.raises(ContextTooLong) as refused:
+        await ask("chat", **chat("a " * 2_000_000))
+    assert refused.value.param == "messages"
+    with pytest.raises(ContextTooLong):
+        await ask("embeddings", input=["a " * 2_000_000])

@@ -23,11 +23,12 @@ def idempotency_keys(m: Mallory, n: int) -> bytes:
 def admin_routes(m: Mallory, n: int) -> bytes:
     paths: tuple[tuple[str, str, Any], ...] = (
         ("GET", "/admin/v1/tenants", None), ("GET", "/admin/v1/keys", None), ("GET", "/admin/v1/audit", None),
-        ("GET", "/admin/v1/status", None),
+
         ("POST", "/admin/v1/keys", {"tenant": "ward", "name": "a", "roles": ["operator"]}),
-        ("POST", "/admin/v1/tenants", {"id": "a"}), ("PATCH", "/admin/v1/tenants/ward", {"keep_responses": 1}),
+        ("POST", "/admin/v1/tenants", {"id": "a", "name": "a"}),
+        ("PATCH", "/admin/v1/tenants/ward", {"keep_responses": 1}),
         ("GET", "/admin/v1/usage", None), ("PUT", "/admin/v1/limits/tenant/ward", {}),
-        ("DELETE", "/admin/v1/keys/1", None), ("GET", "/admin/v1/audit?limit=100000", None),
+        ("DELETE", "/admin/v1/keys/1", None), ("GET", "/admin/v1/audit?limit=1000", None),
         ("POST", "/admin/v1/keys/1/rotate", {}), ("GET", "/admin/v1/limits", None),
     )  # fmt: skip
     method, path, body = paths[n % len(paths)]

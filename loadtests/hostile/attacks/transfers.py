@@ -75,7 +75,7 @@ ATTACKS = (
     _of(
         "slow bodies",
         "200 of a byte a second",
-        asking(slow_body, rate=40, at_most=200, patience=40),
+        asking(slow_body, rate=40, at_most=200, patience=10),
         REFUSED | gets("closed", "reset", "silent"),
         short=True,
     ),

@@ -12,7 +12,7 @@ from typing import Literal
 from serving.engines.echo.answers import Answer, Line
 from serving.engines.echo.embeddings import embeddings
 from serving.engines.echo.load import Load
-from serving.engines.echo.prompts import answer_to, called_in, prompts_of, tokens_of
+from serving.engines.echo.prompts import answer_to, called_in, has_more_words, prompts_of, tokens_of
 from serving.engines.engine import EngineRequest, Tally
 from serving.errors import ContextTooLong, EngineFailed, EngineUnavailable
 from serving.scaling.meter import Meter
@@ -108,6 +108,8 @@ class EchoEngine:
         self._meter.prefilled(tokens)
 
     async def _embeddings(self, request: EngineRequest, inputs: Sequence[str], failure: PlannedFailure | None) -> bytes:
+        for text in inputs:
+            self._check_words(text, "input")
         counts = [max(1, len(tokens_of(text))) for text in inputs]
         self._check_length(max(counts), 0, "input")
         async with self._load.slot(sum(counts)):
@@ -118,16 +120,27 @@ class EchoEngine:
 
     def _answer_to(self, request: EngineRequest, prompts: Sequence[str]) -> Answer:
         call, echoed, lines = called_in(request), request.operation == "completions" and request.body.get("echo"), []
+        param = "messages" if request.operation == "chat" else "prompt"
         for text in prompts:
+            self._check_words(text, param)
             prompt, answer = tokens_of(text), answer_to(text, request) if call is None else call[1]
             tokens = tokens_of(" " + answer if echoed and prompt else answer)
             limit = request.body.get("max_completion_tokens")
             limit = request.body.get("max_tokens") if limit is None else limit
             limit = len(tokens) if limit is None else limit
-            self._check_length(max(1, len(prompt)), limit, "messages" if request.operation == "chat" else "prompt")
+            self._check_length(max(1, len(prompt)), limit, param)
             finish = "length" if limit < len(tokens) else "stop" if call is None else "tool_calls"
             lines.append(Line(prompt, tokens[:limit], finish, call[0] if call else None, bool(echoed)))
         return Answer(request, lines)
+
+    def _check_words(self, text: str, param: str) -> None:
+        """Before anything is made of a text: it may be megabytes, and other requests wait meanwhile."""
+        if has_more_words(text, 2 * self._max_model_len):
+            raise ContextTooLong(
+                f"This model's maximum context length is {self._max_model_len} tokens. However, your request has more "
+                "than twice as many prompt tokens.",
+                param=param,
+            )
 
     def _check_length(self, prompt: int, limit: int, param: str) -> None:
         if prompt + limit > self._max_model_len:

@@ -13,8 +13,13 @@ _TOKEN = re.compile(r"\s*\S+(?:\s+$)?")
 
 
 def tokens_of(text: str) -> list[str]:
-    """Words, each with the white space before it; joined they are the text."""
-    return _TOKEN.findall(text)
+    """Words, each with the white space before it; joined they are the text, unless that is white space only."""
+    return [] if text.isspace() else _TOKEN.findall(text)  # of white space, each place would be tried to its end
+
+
+def has_more_words(text: str, most: int) -> bool:
+    """Of megabytes no more is read than tells."""
+    return len(text.split(maxsplit=most)) > most
 
 
 def prompts_of(request: EngineRequest) -> list[str]:
