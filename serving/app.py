@@ -36,6 +36,7 @@ from serving.gateway.dialects import dialects
 from serving.gateway.digests import AnswerDigests, NoDigests
 from serving.gateway.fleet import Fleet, NoFleet
 from serving.gateway.fleet_watch import FleetWatch
+from serving.gateway.large_work import CalmCollector, LargeWork
 from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
 from serving.gateway.pulse import Pulse
@@ -136,7 +137,7 @@ def build_parts(
         on_reckoned=lambda by: metrics.noted("reckonings", by),
         on_unusable=lambda deployment: metrics.noted("unusable_usage", deployment),
     )
-    fleet = fleet or NoFleet()
+    fleet, large_work = fleet or NoFleet(), LargeWork()
     return Parts(
         dialects=dialects(settings.server.region),
         catalog=catalog,
@@ -146,6 +147,7 @@ def build_parts(
         tokens=governance.tokens,
         bounded=governance.policies.bounded,
         limits_of=governance.policies.limits_of,
+        large_work=large_work,
         admission=Admission(
             capacity=Capacity(
                 total=settings.gateway.max_in_flight,
@@ -190,6 +192,8 @@ def build_parts(
             jobs.contents,
             settlements,
             keeping.unattended,
+            large_work,
+            CalmCollector(),
         ),
     )
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, NamedTuple
 
 import aiohttp
+from pydantic_core import to_json
 
 from serving.engines.credentials import Credential, NoCredential
 from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, NoReplica, OpenAIAddress, Place
@@ -173,10 +174,13 @@ class HttpEngine:
             fields["cache_salt"] = request.cache_salt
             if request.priority:
                 fields["priority"] = request.priority
-        try:
-            return json.dumps(fields, allow_nan=False).encode()
-        except ValueError:
-            raise InvalidRequest("A number in the request is too large.") from None  # 1e999: JSON, but no float
+        payload = to_json(fields)  # half a million token ids in 20 ms, where json.dumps takes 100
+        if b"Infinity" in payload or b"NaN" in payload:  # a word, or no JSON
+            try:
+                json.dumps(fields, allow_nan=False)
+            except ValueError:
+                raise InvalidRequest("A number in the request is too large.") from None
+        return payload
 
     async def _headers_of(self, request: EngineRequest) -> dict[str, str]:
         own = {"content-type": "application/json", "x-request-id": request.request_id}

@@ -9,6 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from serving.gateway.dialects.dialect import spoken_in
+from serving.gateway.parts import parts_of
 from serving.protocol import bounds
 from serving.protocol.body import RequestBody, refusal_of
 from serving.protocol.json_text import read_object
@@ -19,20 +20,24 @@ T = TypeVar("T", bound=RequestBody)
 def read_as(model: type[T]) -> Callable[[Request], Awaitable[T]]:
     """A dependency that reads the body as `model`, whatever its content type says: curl's default is a form's.
 
-    Raises InvalidRequest, in a dialect's way ExtraParameter.
+    Raises InvalidRequest, in a dialect's way ExtraParameter; TooManyRequests.
     """
 
     async def read(request: Request) -> T:
         data = await request.body()
-        value = read_object(data, known=model.model_fields.keys())
-        try:
-            checked = model.model_validate(spoken_in(request.scope).read(value, request))
-        except ValidationError as error:
-            raise refusal_of(error) from None
+        checked = await parts_of(request).large_work.run(len(data), lambda: _checked(model, data, request))
         request.state.record.passed("read")
         return checked
 
     return read
+
+
+def _checked(model: type[T], data: bytes, request: Request) -> T:
+    value = read_object(data, known=model.model_fields.keys())
+    try:
+        return model.model_validate(spoken_in(request.scope).read(value, request))
+    except ValidationError as error:
+        raise refusal_of(error) from None
 
 
 def described_by(model: type[BaseModel]) -> dict[str, Any]:

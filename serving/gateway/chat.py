@@ -10,12 +10,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from serving.engines.engine import BATCH, INTERACTIVE
+from serving.engines.engine import BATCH, INTERACTIVE, EngineRequest
 from serving.gateway.body import described_by, read_as
 from serving.gateway.books import parameters_of
 from serving.gateway.caller import SignedIn
 from serving.gateway.catalog import Deployment
 from serving.gateway.dialects.dialect import spoken_in
+from serving.gateway.digests import prompt_bytes
 from serving.gateway.form import PLAIN, Form
 from serving.gateway.once import OnceRoute
 from serving.gateway.parts import Gateway
@@ -51,23 +52,33 @@ async def embeddings(caller: SignedIn, body: EmbeddingsBody, gateway: Gateway, r
 
 
 async def answer(
-    body: InferenceRequest, caller: Caller, gateway: Gateway, request: Request, *, form: Form = PLAIN
+    body: InferenceRequest, caller: Caller, gateway: Gateway, request: Request, *, form: Form = PLAIN, more: int = 0
 ) -> Response:
-    """One request: find the deployment, have it answered there or where that spills to."""
+    """One request: find the deployment, have it answered there or where that spills to.
+
+    more: bytes of it that did not come in its body.
+    """
     caller.require("inference")  # 403 RoleMissing
     deployment = gateway.catalog.resolve(body.model, caller)  # 404 UnknownDeployment, 403
+    size = len(await request.body()) + more
     spill = gateway.catalog.spill_of(deployment, request.headers.get("x-ms-spillover-deployment"), caller)
     return await first_that_answers(
         deployment,
         spill,
         request.state.record,
         gateway.metrics,
-        lambda one: _answer(one, body, caller, gateway, request, form),
+        lambda one: _answer(one, body, caller, gateway, request, form, size),
     )
 
 
 async def _answer(
-    deployment: Deployment, body: InferenceRequest, caller: Caller, gateway: Gateway, request: Request, form: Form
+    deployment: Deployment,
+    body: InferenceRequest,
+    caller: Caller,
+    gateway: Gateway,
+    request: Request,
+    form: Form,
+    size: int,
 ) -> Response:
     """One request at one deployment: admit it, run it, answer, settle."""
     record, lane = request.state.record, request.scope["state"].get("priority", INTERACTIVE)
@@ -79,21 +90,26 @@ async def _answer(
         revision=deployment.revision,
         adapter=deployment.adapter.name if deployment.adapter else "",
     )
-    tidied = deployment.tidy(  # 400 ForbiddenField, InvalidRequest
-        body,
-        request_id=record.request_id,
-        cache_salt=gateway.cache_salt_of(caller.tenant),
-        priority=lane + tier.priority,
-    )
+
+    def tidy() -> tuple[EngineRequest, int, str]:
+        tidied = deployment.tidy(
+            body,
+            request_id=record.request_id,
+            cache_salt=gateway.cache_salt_of(caller.tenant),
+            priority=lane + tier.priority,
+        )
+        return tidied, deployment.tokens_of(tidied), gateway.settlements.digest(prompt_bytes(tidied.body))
+
+    tidied, tokens, prompt_digest = await gateway.large_work.run(size, tidy)  # 400 ForbiddenField, InvalidRequest
     record.parameters = parameters_of(tidied.body)
     lease = await gateway.admission.reserve(  # 429 with a true Retry-After; 503 when it could not be audited
         caller,
         deployment.name,
         request_id=record.request_id,
-        tokens=deployment.tokens_of(tidied),
+        tokens=tokens,
         batch=lane == BATCH,
     )
-    settlement = gateway.settlements.open(record, lease, deployment, tidied)
+    settlement = gateway.settlements.open(record, lease, deployment, tidied, prompt_digest=prompt_digest)
     tidied = replace(tidied, traceparent=record.trace.ask(record))
     blocks = deployment.engine.answer(tidied)  # nothing has started yet
     blocks = settled(blocks, settlement, hide_usage=not body.wants_usage)  # pays and records, however it ends

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic_core import to_json
+
 _FIRST_GUESS = 0.5  # tokens a byte: English has 0.25, digits up to 1
 _MARGIN = 1.1
 _FORGET = 0.01  # of the difference, for each request that was cheaper
@@ -57,6 +59,8 @@ def _measure(body: dict[str, Any]) -> tuple[int, int]:
 
 def _measure_prompt(prompts: list[Any]) -> tuple[int, int]:
     text = fixed = 0
+    if prompts and isinstance(prompts[0], int):
+        return 0, len(prompts)
     for prompt in prompts:
         if isinstance(prompt, str):
             text, fixed = text + _bytes_of(prompt), fixed + 1
@@ -66,11 +70,7 @@ def _measure_prompt(prompts: list[Any]) -> tuple[int, int]:
 
 
 def _bytes_of(value: object) -> int:
-    """Bytes of all strings in a JSON value, names included."""
+    """Bytes of a text, or of a JSON value as it is written."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
-    if isinstance(value, dict):
-        return sum(_bytes_of(name) + _bytes_of(item) + 4 for name, item in value.items())
-    if isinstance(value, list):
-        return sum(_bytes_of(item) for item in value)
-    return 0 if value is None else 4
+    return 0 if value is None else len(to_json(value))

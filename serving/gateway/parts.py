@@ -18,6 +18,7 @@ from serving.gateway.books import Books
 from serving.gateway.catalog import Catalog
 from serving.gateway.dialects import Dialect
 from serving.gateway.fleet import Fleet
+from serving.gateway.large_work import LargeWork
 from serving.gateway.settlement import Settlements
 from serving.responses.background import Background
 from serving.responses.responses import Responses
@@ -63,6 +64,7 @@ class Parts:
     tokens: Tokens
     bounded: Callable[[Caller], Caller]
     limits_of: Callable[[Subject], Limits]
+    large_work: LargeWork
     admission: Admission
     settlements: Settlements
     books: Books

@@ -35,6 +35,9 @@ from serving.responses.responses import new_id, with_ids
 from serving.tenants.callers import Caller
 from serving.tenants.paging import Page, bad_cursor
 
+_KEPT = 2**20
+"""Bytes that kept items count for: what they are is known when they have been read."""
+
 router = APIRouter(tags=["responses"], route_class=OnceRoute)
 
 ResponsesBody = Annotated[ResponsesRequest, Depends(read_as(ResponsesRequest))]
@@ -48,12 +51,15 @@ async def create(caller: SignedIn, body: ResponsesBody, gateway: Gateway, reques
     in_batch = request.scope["state"].get("priority") == BATCH
     asked = False if in_batch and body.store is None else body.store  # its answers are in its output file
     kept = gateway.responses.keeping(caller, asked, background=bool(body.background))
-    own = await gateway.responses.with_references(caller, items_of(body.input))
+    given = items_of(body.input)
+    own = await gateway.responses.with_references(caller, given)
     before = await gateway.responses.before(caller, body.previous_response_id)
-    chat = chat_of(body, before, own)
+    more = _KEPT if before or own is not given else 0
+    size = len(await request.body()) + more
+    chat = await gateway.large_work.run(size, lambda: chat_of(body, before, own))
     head = head_of(body, new_id(), int(time.time()), stored=kept)
-    own = with_ids(own, head["id"])
-    keep = functools.partial(gateway.responses.kept, caller, items=own) if kept else keep_nothing
+    named = with_ids(own, head["id"])
+    keep = functools.partial(gateway.responses.kept, caller, items=named) if kept else keep_nothing
     form = AsResponse(
         head,
         logprobs=body.logprobs,
@@ -64,8 +70,8 @@ async def create(caller: SignedIn, body: ResponsesBody, gateway: Gateway, reques
     )
     try:
         if body.background:
-            return await _begin(chat, head, own, form, caller, gateway, request)
-        return await answer(chat, caller, gateway, request, form=form)
+            return await _begin(chat, head, named, form, caller, gateway, request)
+        return await answer(chat, caller, gateway, request, form=form, more=more)
     except InvalidRequest as error:
         name_own_fields(error)
         raise

@@ -14,7 +14,7 @@ from typing import Literal
 
 from serving.engines.engine import EngineRequest
 from serving.gateway.catalog import Deployment
-from serving.gateway.digests import Digests, prompt_bytes
+from serving.gateway.digests import Digests
 from serving.protocol.usage import MOST_TOKENS, ReportedUsage, is_count
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import RequestRecord
@@ -28,7 +28,13 @@ class Settlement:
     """Of one admitted request; `end` is called once, from a finally."""
 
     def __init__(
-        self, record: RequestRecord, lease: Lease, deployment: Deployment, request: EngineRequest, owner: Settlements
+        self,
+        record: RequestRecord,
+        lease: Lease,
+        deployment: Deployment,
+        request: EngineRequest,
+        owner: Settlements,
+        prompt_digest: str,
     ) -> None:
         self.record = record
         self.digests = owner.new_digests()
@@ -36,6 +42,7 @@ class Settlement:
         self._deployment = deployment
         self._request = request
         self._owner = owner
+        self._prompt_digest = prompt_digest
 
     def end(self, reported: ReportedUsage | None, *, seen: int) -> None:
         """A plain call: its caller may be cancelled. reported: by the engine; seen: tokens that passed here."""
@@ -51,7 +58,7 @@ class Settlement:
         self._owner.metrics.left(self._deployment.name)
         self.record.passed("forward" if "open" in self.record.stages else "open")
         self.record.answer_digests = self.digests.answers()
-        self.record.prompt_digest = self._owner.digest(prompt_bytes(self._request.body))
+        self.record.prompt_digest = self._prompt_digest
 
     def _deployment_said_nonsense(self, reported: ReportedUsage | None) -> bool:
         return bool(reported.unusable) if reported is not None else self.record.outcome == "ok"
@@ -105,12 +112,20 @@ class Settlements:
         self.on_unusable = on_unusable
         self._running: set[asyncio.Task[None]] = set()
 
-    def open(self, record: RequestRecord, lease: Lease, deployment: Deployment, request: EngineRequest) -> Settlement:
+    def open(
+        self,
+        record: RequestRecord,
+        lease: Lease,
+        deployment: Deployment,
+        request: EngineRequest,
+        *,
+        prompt_digest: str = "",
+    ) -> Settlement:
         self.metrics.entered(deployment.name)
         record.passed("reserve")
         record.admitted = True
         record.rates = lease
-        return Settlement(record, lease, deployment, request, self)
+        return Settlement(record, lease, deployment, request, self, prompt_digest)
 
     def begin(self, reckoning: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(reckoning)

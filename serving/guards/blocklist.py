@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from serving.guards.texts import well_formed
 
 _MAX_LINES = 50_000
 _MAX_LINE = 1000
+_FEW, _SHORT = 100, 64 * 2**10
+"""Texts of a prompt, and their characters, up to which they are searched at once: others wait meanwhile."""
 
 
 class BadBlocklist(Exception):
@@ -51,7 +54,9 @@ class Blocklist:
         self._found = Verdict({BLOCKLISTS: found}, "blocked" if blocks else "annotated")
 
     async def check_prompt(self, texts: Sequence[str]) -> Verdict:
-        return self._found if any(self._holds(well_formed(text)) for text in texts) else self._passed
+        large = len(texts) > _FEW or sum(map(len, texts)) > _SHORT
+        found = await asyncio.to_thread(self._any_holds, texts) if large else self._any_holds(texts)
+        return self._found if found else self._passed
 
     async def check_answer(self, passage: Passage) -> Verdict:
         text = well_formed(passage.text)
@@ -63,6 +68,9 @@ class Blocklist:
 
     async def close(self) -> None:
         return None
+
+    def _any_holds(self, texts: Sequence[str]) -> bool:
+        return any(self._holds(well_formed(text)) for text in texts)
 
     def _holds(self, text: str, begin: int = 0, end: int | None = None) -> bool:
         end = len(text) if end is None else end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -12,7 +13,7 @@ from serving.errors import ContentFiltered, EngineError
 from serving.guards.guard import FAILED, NOTHING, Decision, Guard, GuardUnavailable, Stage, Verdict
 from serving.guards.results import Results, merged
 from serving.guards.stream import GuardedStream
-from serving.guards.texts import prompts_of
+from serving.guards.texts import is_large, prompts_of
 from serving.guards.whole import GuardedWhole
 from serving.guards.wire import opening
 
@@ -69,7 +70,7 @@ class GuardedEngine:
         found: list[Results] = []
         verdicts = [NOTHING] * len(self._of_prompts)
         try:
-            for texts in prompts_of(request.body) if self._of_prompts else ():
+            for texts in await _prompts_of(request.body) if self._of_prompts else ():
                 found.append({})
                 for at, guard in enumerate(self._of_prompts):
                     try:
@@ -141,6 +142,10 @@ class GuardedEngine:
         for guard, verdict in zip(guards, verdicts, strict=False):
             if verdict is not NOTHING:  # else it was not asked
                 self._on_decision(guard.name, stage, verdict.decision)
+
+
+async def _prompts_of(body: dict[str, Any]) -> list[list[str]]:
+    return await asyncio.to_thread(prompts_of, body) if is_large(body) else prompts_of(body)
 
 
 def _choices_of(body: dict[str, Any]) -> int:

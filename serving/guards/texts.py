@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+_LARGE = 64 * 2**10
 _NO_TEXT = frozenset(
     {"role", "type", "id", "index", "tool_call_id", "image_url", "input_audio", "audio_url", "video_url"}
 )
@@ -27,6 +28,18 @@ def prompts_of(body: dict[str, Any]) -> list[list[str]]:
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return [_strings_in(item) + suffix for item in prompt]
     return [_strings_in(prompt) + suffix]
+
+
+def is_large(body: dict[str, Any]) -> bool:
+    """Would it keep others waiting to find its texts here and now? Cheap, and rather too often yes."""
+    size = 0
+    for message in body.get("messages") or ():
+        content = message.get("content")
+        size += 100 + (len(content) if isinstance(content, str) else 1000 * len(content or ()))
+        size += 1000 * len(message.get("tool_calls") or ())
+    prompt = body.get("prompt") or body.get("input")
+    size += 100 * len(prompt) if isinstance(prompt, list) else 0
+    return size + 1000 * len(body.get("tools") or ()) > _LARGE
 
 
 def _strings_in(value: object) -> list[str]:

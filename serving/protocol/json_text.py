@@ -7,7 +7,6 @@ and again. Here a text of four megabytes costs 20 ms at most, whatever it holds,
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection
 from typing import Any
 
@@ -20,8 +19,11 @@ _PIECE = 2**20
 """Bytes that are looked at in one call: other threads have their turn in between."""
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'"[]{},')
-_LONG_NUMBER = re.compile(rb"[0-9]{19}|[0-9][eE]\+?[0-9]{3}")
-"""Without one of these no number is beyond 64 bits or a float; texts may have them too."""
+_NUMBERS = bytes.maketrans(b"123456789E", b"000000000e")
+_LONG_NUMBERS = (b"0" * 19, b"0e000", b"0e+000")
+"""Without one of these, each digit written as 0, no number is beyond 64 bits or a float; texts may have them too. A
+regular expression would take half a second for four megabytes.
+"""
 
 
 def read_object(text: bytes, known: Collection[str]) -> dict[str, Any]:
@@ -38,9 +40,17 @@ def read_object(text: bytes, known: Collection[str]) -> dict[str, Any]:
         raise InvalidRequest("The request body must be a JSON object.")
     if len(value) > bounds.FIELDS:
         raise InvalidRequest(f"The request body has more than {bounds.FIELDS} fields.")
-    if _LONG_NUMBER.search(text):
+    if _may_hold_long_numbers(text):
         _check_numbers(value, known)
     return value
+
+
+def _may_hold_long_numbers(text: bytes) -> bool:
+    for at in range(0, len(text), _PIECE):
+        numbers = text[at : at + _PIECE + len(_LONG_NUMBERS[0])].translate(_NUMBERS)
+        if any(long in numbers for long in _LONG_NUMBERS):
+            return True
+    return False
 
 
 def check_structure(text: bytes) -> None:

@@ -61,6 +61,13 @@ def _no_embeddings(prompt: object) -> object:
     raise ValueError("must be a string, a list of strings, a list of token ids, or a list of such lists")
 
 
+def _not_too_many(biases: object) -> object:
+    """Before each of them is looked at: the core makes an error of each that is wrong."""
+    if isinstance(biases, dict) and len(biases) > bounds.LOGIT_BIAS:
+        raise ValueError(f"has more than {bounds.LOGIT_BIAS} entries")
+    return biases
+
+
 def _is_token(item: object) -> bool:
     return isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= bounds.TOKEN_ID
 
@@ -118,7 +125,11 @@ Tier = Literal["auto", "default", "flex", "priority", "scale"]
 _Stop = Annotated[str, Field(max_length=bounds.STOP)]
 Logprobs = Annotated[int, Field(ge=0, le=bounds.LOGPROBS)]
 _Switches = Annotated[dict[str, bool | Word], Field(max_length=bounds.TOOL_FIELDS)]
-_Bias = Annotated[dict[str, Annotated[float, Field(strict=True, ge=-100, le=100)]], Field(max_length=bounds.LOGIT_BIAS)]
+_Bias = Annotated[
+    dict[str, Annotated[float, Field(strict=True, ge=-100, le=100)]],
+    Field(max_length=bounds.LOGIT_BIAS),
+    BeforeValidator(_not_too_many),
+]
 
 
 class StreamOptions(RequestBody):

@@ -6,14 +6,14 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from serving.errors import InvalidRequest, ServingError
-from serving.protocol import sse
+from serving.protocol import bounds, sse
 from serving.protocol.responses.answer import id_of, response_of
 from serving.protocol.responses.items import Items, kind_of
 from serving.responses.response import (
@@ -89,7 +89,7 @@ class Responses:
             background=answer["background"],
             created_at=created,
             expires_at=created + timedelta(seconds=self._keeps().get(caller.tenant, 0)),
-            content=self.sealed(caller.tenant, answer, items),
+            content=await asyncio.to_thread(self.sealed, caller.tenant, answer, items),
             held_until=held_until,
         )
         with self._trail.change(caller, "response.store", kept.id, {"bytes": len(kept.content)}):
@@ -139,12 +139,28 @@ class Responses:
             return await self._conversation(caller, previous)
 
     async def with_references(self, caller: Caller, items: Items) -> Items:
-        """The items, with those that are only named in their places. Raises InvalidRequest."""
-        found = []
-        for position, item in enumerate(items):
-            if kind_of(item) == "item_reference":
-                item = await self._referred(caller, item.get("id"), position)
-            found.append(item)
+        """The items, with those that are only named in their places: the same list if there are none.
+
+        Counted before any is read; each response that they are of is read once. Raises InvalidRequest.
+        """
+        named = {at: str(item.get("id")) for at, item in enumerate(items) if kind_of(item) == "item_reference"}
+        if not named:
+            return items
+        responses = dict.fromkeys(response_of(id) for id in named.values())
+        if len(named) > bounds.REFERENCES or len(responses) > bounds.REFERRED:
+            raise InvalidRequest(
+                f"'input' refers to too much: at most {bounds.REFERENCES} items of {bounds.REFERRED} responses.",
+                param="input",
+            )
+        known, found = await self._items_of(caller, responses), list(items)
+        for at, id in named.items():
+            if id not in known:
+                raise InvalidRequest(
+                    f"input[{at}] refers to an item that is not kept. Send the item itself, as SDKs do with "
+                    "'store: false', or have this tenant's responses kept (keep_responses).",
+                    param=f"input[{at}]",
+                )
+            found[at] = known[id]
         return found
 
     async def delete(self, caller: Caller, id: str) -> None:
@@ -209,7 +225,7 @@ class Responses:
         while id is not None:
             try:
                 row = await self._row(caller, id)
-                answer, own = self._opened(row)
+                answer, own = await asyncio.to_thread(self._opened, row)
             except UnknownResponse:
                 raise UnknownPrevious(param="previous_response_id") from None
             if answer["status"] not in ANSWERED:
@@ -228,18 +244,24 @@ class Responses:
             id = row.previous
         return items
 
-    async def _referred(self, caller: Caller, id: object, position: int) -> dict[str, Any]:
-        if isinstance(id, str):
+    async def _items_of(self, caller: Caller, responses: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The items of those of the responses that are kept, by their ids."""
+        found: dict[str, dict[str, Any]] = {}
+        size = 0
+        for id in responses:
             try:
-                with self._reading(caller, response_of(id)):
-                    answer, own = self._opened(await self._row(caller, response_of(id)))
+                with self._reading(caller, id):
+                    row = await self._row(caller, id)
+                    answer, own = await asyncio.to_thread(self._opened, row)
             except UnknownResponse:
-                answer, own = {"output": []}, []
-            items: Items = [*own, *answer["output"]]
-            for item in items:
-                if item["id"] == id:
-                    return item
-        raise InvalidRequest(f"input[{position}] refers to an item that is not kept.", param=f"input[{position}]")
+                continue
+            size += len(row.content)
+            if size > self._bounds.max_history:
+                raise InvalidRequest(
+                    f"'input' refers to too much: responses of at most {self._bounds.max_history} bytes.", param="input"
+                )
+            found |= {item["id"]: item for item in (*own, *answer["output"])}
+        return found
 
 
 def new_id() -> str:

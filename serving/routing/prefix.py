@@ -14,6 +14,8 @@ BLOCK = 512
 """Bytes of a stretch, about 128 tokens. vLLM's own blocks are smaller; what is shared is mostly much longer."""
 _MOST = 256 * BLOCK
 """Looked at of one request: what goes on to share more than that has long been told apart."""
+_IDS = _MOST // 4
+"""Token ids of a prompt, of which there may be half a million: more are not looked at."""
 _OPENING = 2 * BLOCK
 """Of the first message after the instructions: it names the patient, and later turns begin with it again."""
 _INSTRUCTIONS = ("system", "developer")
@@ -71,5 +73,7 @@ def _parts(body: dict[str, Any]) -> Iterator[tuple[bytes, bool]]:
 
 
 def _bytes_of(value: object) -> bytes:
+    if isinstance(value, list):
+        value = value[:_IDS]
     text = value if isinstance(value, str) else json.dumps(value) if value else ""
     return text.encode(errors="surrogatepass")

@@ -9,6 +9,8 @@ from typing import Any
 from serving.engines.echo.schemas import sample_of
 from serving.engines.engine import EngineRequest
 
+_CALLED_IN = 100_000
+"""Characters in which a tool's name is looked for."""
 _TOKEN = re.compile(r"\s*\S+(?:\s+$)?")
 
 
@@ -56,7 +58,7 @@ def called_in(request: EngineRequest) -> tuple[str, str] | None:
     if request.operation != "chat" or not tools or choice == "none":
         return None
     last = request.body["messages"][-1]
-    words = set() if last.get("role") == "tool" else set(re.findall(r"[\w.-]+", _said(last)))
+    words = set() if last.get("role") == "tool" else set(re.findall(r"[\w.-]+", _said(last)[:_CALLED_IN]))
     if isinstance(choice, dict):
         wanted = [tool for tool in tools if tool.get("name") == (choice.get("function") or {}).get("name")]
     else:
