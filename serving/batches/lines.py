@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -10,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serving.batches.batch import Problem
-from serving.protocol import usage
+from serving.errors import InvalidRequest
+from serving.protocol import bounds, usage
+from serving.protocol.json_text import check_structure
 from serving.tenants.callers import Caller
 
-_CUSTOM_ID = 512
+_LINES_AT_A_TIME = 5000
+"""That are looked for before others have their turn: a file may be 200 MiB of blank ones."""
 _BOM = b"\xef\xbb\xbf"
 _ESCAPED = {b"\n": b"", b"\r": b""} | {end.encode(): json.dumps(end).strip('"').encode() for end in "\x85\u2028\u2029"}
 """What readers take for the end of a line, str.splitlines and httpx among them. In JSON text the first two stand
@@ -62,6 +66,8 @@ async def split(chunks: AsyncIterable[bytes], *, longest: int) -> AsyncGenerator
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             number += 1
+            if number % _LINES_AT_A_TIME == 0:
+                await asyncio.sleep(0)
             _check_length(number, line, longest)
             if line.strip():
                 yield number, line
@@ -80,16 +86,20 @@ def read(number: int, text: bytes) -> Line:
     if number == 1 and text.startswith(_BOM):
         raise BadLine("invalid_json_line", "The file begins with a byte order mark; save it as plain UTF-8.", number)
     try:
+        check_structure(text)
+    except InvalidRequest as error:
+        raise BadLine("invalid_request", error.message.replace("The request body", "The line"), number) from None
+    try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         raise BadLine("invalid_json_line", "This line is not valid JSON.", number) from None
     if not isinstance(value, dict):
         raise BadLine("invalid_json_line", "This line is not a JSON object.", number)
     custom_id, body, url = value.get("custom_id"), value.get("body"), value.get("url")
-    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= _CUSTOM_ID:
+    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= bounds.CUSTOM_ID:
         raise BadLine(
             "missing_required_parameter" if custom_id is None else "invalid_request",
-            f"'custom_id' must be a text of 1 to {_CUSTOM_ID} characters.",
+            f"'custom_id' must be a text of 1 to {bounds.CUSTOM_ID} characters.",
             number,
             "custom_id",
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from serving.batches.checkpoint import Checkpoints
 from serving.batches.contents import Chunks
 from serving.batches.files import Files
 from serving.batches.lines import Answer, BadLine, Inspection, Line, Lines
+from serving.batches.memory import ByteBudget
 from serving.batches.orphans import Orphans
 from serving.batches.retries import wait_before_another
 from serving.batches.sealed import ContentsDamaged
@@ -24,6 +25,10 @@ from serving.sealing import Sealing, Unsealable
 from serving.tenants.stores import StoreUnavailable
 
 _INSPECTED_TOGETHER = 500
+_INSPECTED_BYTES = 2**20
+_LARGE = 64 * 2**10
+"""Bytes of a line from which on it is read beside the event loop, one at a time."""
+_MEMORY = 64 * 2**20
 _LOOK = 2.0
 """Seconds between two looks at whether the batch is cancelled."""
 
@@ -31,8 +36,9 @@ _LOOK = 2.0
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every run works with. slots: by deployment, lines at a time over all batches of this process, so that one
-    that is busy does not keep the lines of others waiting. window: lines of one batch that are in memory. hold: seconds
-    for which a claim is taken; it is renewed in a third of them.
+    that is busy does not keep the lines of others waiting. window: lines of one batch that are in memory. memory: what
+    lines of all batches may be together. reading: held by who takes large ones apart. hold: seconds for which a claim
+    is taken; it is renewed in a third of them.
     """
 
     store: BatchStore
@@ -47,6 +53,8 @@ class Bench:
     longest_line: int = 4 * 2**20
     tries: int = 5
     hold: float = 15.0
+    memory: ByteBudget = field(default_factory=lambda: ByteBudget(_MEMORY))
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     on_line: Callable[[str], None] = lambda outcome: None
 
 
@@ -149,12 +157,15 @@ class BatchRun:
                     inspection.look(number, text)
 
         piece: list[tuple[int, bytes]] = []
+        size = 0
         async with contextlib.aclosing(self._input()) as texts:
             async for one in texts:
                 piece.append(one)
-                if len(piece) == _INSPECTED_TOGETHER:
-                    await asyncio.to_thread(look, piece)
-                    piece = []
+                size += len(one[1])
+                if len(piece) == _INSPECTED_TOGETHER or size > _INSPECTED_BYTES:
+                    async with self._bench.reading:
+                        await asyncio.to_thread(look, piece)
+                    piece, size = [], 0
                 if inspection.done:
                     return
         await asyncio.to_thread(look, piece)
@@ -193,9 +204,10 @@ class BatchRun:
         checkpoints = Checkpoints(lambda results: store.add_results(self.claim, results))
         window = asyncio.Semaphore(bench.window)
 
-        async def one(line: Line) -> None:
+        async def one(number: int, text: bytes) -> None:
             try:
-                answer = await self._answer_to(line)
+                line, body = await self._request_of(number, text)
+                answer = await self._answer_to(body)
                 if answer is not None:
                     await checkpoints.keep(self._result_of(line, answer))
             finally:
@@ -205,16 +217,32 @@ class BatchRun:
             async for number, text in texts:
                 if number not in done:
                     await window.acquire()
+                    await bench.memory.take(len(text))
                     if self._stopping.is_set():
+                        bench.memory.give_back(len(text))
                         break
-                    group.create_task(one(lines.read(number, text)))
+                    size, task = len(text), group.create_task(one(number, text))
+                    # Not in `one`: of a task that is cancelled before it begins nothing runs.
+                    task.add_done_callback(lambda _, size=size: bench.memory.give_back(size))  # type: ignore[misc]
 
-    async def _answer_to(self, line: Line) -> Answer | None:
+    async def _request_of(self, number: int, text: bytes) -> tuple[Line, bytes]:
+        """The line without its body, and that as it is sent: bytes take a tenth of what is made of them."""
+
+        def read() -> tuple[Line, bytes]:
+            line = lines.read(number, text)
+            return replace(line, body={}), lines.body_of(line)
+
+        if len(text) < _LARGE:
+            return read()
+        async with self._bench.reading:
+            return await asyncio.to_thread(read)
+
+    async def _answer_to(self, body: bytes) -> Answer | None:
         """None: it was not run, because no more lines are to begin."""
         bench, batch = self._bench, self._batch
         # A deployment that is not configured any more has none: each of its lines is told so.
         slots = bench.slots.get((batch.model or "").partition(":")[0]) or contextlib.nullcontext()
-        body, attempt = lines.body_of(line), 0
+        attempt = 0
         while True:
             async with slots:
                 if self._stopping.is_set():

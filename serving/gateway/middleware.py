@@ -15,17 +15,19 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import BodyTooLarge, EncodedBody, ServingError
+from serving.errors import BodyTooLarge, EncodedBody, ServingError, TooManyRequests
 from serving.gateway.books import Books
 from serving.gateway.console.routes import ASSETS
 from serving.gateway.dialects.dialect import spoken_in
 from serving.gateway.failure import response_of
+from serving.protocol import bounds
 from serving.telemetry.logs import RequestLog
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import RequestRecord
 from serving.telemetry.traces import Traces
 
 _OUR_ID = re.compile(r"req_[0-9a-f]{24}")
+_SMALL = 64 * 2**10
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 QUIET_ROUTES = frozenset({"/livez", "/health", "/readyz", "/metrics", ASSETS})
 """Counted but neither logged nor traced: probes and the console's files would drown the requests."""
@@ -164,7 +166,8 @@ class Recorded:
 
 class BodyLimit:
     """Refuses a body above `limit` bytes with 413: by its Content-Length before reading, else while reading. One that
-    is compressed with 415: its size cannot be told before.
+    is compressed with 415: its size cannot be told before. With 429 one above 64 KiB while many of those are under way:
+    each is in memory until it is answered.
 
     The limit is not of a file: those are streamed to where they are kept, and batches/files.py has a limit for them.
     """
@@ -172,6 +175,8 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self._app = app
         self._limit = limit
+        self._held = 0
+        """Bytes of large bodies of requests under way."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -188,17 +193,25 @@ class BodyLimit:
         if length.isdigit() and int(length) > self._limit:
             scope["state"]["record"].outcome = BodyTooLarge.code
             return await response_of(self._error(), spoken_in(scope))(scope, receive, send)
-        size = 0
+        size = held = 0
 
         async def receive_within_limit() -> Message:
-            nonlocal size
+            nonlocal size, held
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._limit:
                 raise self._error()
+            if size > _SMALL:
+                self._held += size - held
+                held = size
+                if self._held > bounds.BODIES * self._limit:
+                    raise TooManyRequests("Too many large requests are here. Please retry shortly.", retry_after=1.0)
             return message
 
-        await self._app(scope, receive_within_limit, send)
+        try:
+            await self._app(scope, receive_within_limit, send)
+        finally:
+            self._held -= held
 
     def _error(self) -> BodyTooLarge:
         return BodyTooLarge(f"The request body is larger than {self._limit} bytes.")

@@ -47,6 +47,10 @@ FIELDS = _bound(_JSON, "Fields of the body itself", 128, "fields")
 INTEGER = _bound(_JSON, "A whole number (and not below its negative)", 2**63 - 1, "")
 TEXT = _bound(_JSON, "One text", 4 * 2**20, "characters")
 
+BODIES = _bound(
+    _HEAD, "Bodies above 64 KiB under way in one gateway, counted in full `server.max_body`", 32, "bodies", 429
+)
+
 _WORDS = "Chat, completions, embeddings, responses"
 MODEL = _bound(_WORDS, "`model`", 256, "characters")
 TOKENS = _bound(_WORDS, "`max_tokens`, `max_completion_tokens`, `max_output_tokens`, `min_tokens`", 2**31 - 1, "")

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import InvalidRequest
+from serving.errors import BodyTooLarge, InvalidRequest
 from serving.gateway.multipart import Upload
+from serving.protocol import bounds
 from tests.batches.workshop import pieces
 
 TYPE = "multipart/form-data; boundary=cut"
@@ -54,6 +55,20 @@ async def test_what_is_no_form_is_refused_before_it_is_read(kind: str) -> None:
 async def test_garbage_is_refused_and_nothing_else_happens(chunks: list[bytes], begun: bool) -> None:
     with pytest.raises(InvalidRequest):
         await read(*([b"--cut\r\n"] if begun else []), *chunks)
+
+
+async def test_what_stands_beside_the_file_is_bounded_too() -> None:
+    around = b"x" * (bounds.UPLOAD_EXTRA + 1)
+    file = part('Content-Disposition: form-data; name="file"; filename="b"', b"y" * 200_000) + b"--cut--\r\n"
+    with pytest.raises(BodyTooLarge, match="beside its file"):
+        await read(file + around)
+    many = [f"x-{number}: y" for number in range(9)]
+    for head in ("\r\n".join(many), "x-a: " + "y" * 5000, "x" * 5000 + ": y"):
+        with pytest.raises(InvalidRequest):
+            await read(part(head) + file)
+    with pytest.raises(InvalidRequest, match="multipart/form-data"):
+        await read(kind=TYPE + "t" * 300)
+    assert (await read(file))[1] == b"y" * 200_000
 
 
 def part(head: str, data: bytes = b"x") -> bytes:

@@ -117,6 +117,30 @@ async def test_an_item_that_is_kept_can_be_named_instead_of_sent(place: OpenPlac
         assert "CANARY" not in str(refused.value.body)
 
 
+async def test_references_are_counted_before_anything_is_read_and_each_response_is_read_once(place: OpenPlace) -> None:
+    here = place()
+    with listening(here.site.app) as url:
+        await here.keep(DAY)
+        first = await here.client(url=url).responses.create(model="echo", input="a")
+        client = here.client(url=url)
+        for ids in ([first.output[0].id] * 600, [f"msg_{number:048x}_o0" for number in range(100)]):
+            many: Any = [{"type": "item_reference", "id": id} for id in ids]
+            with pytest.raises(openai.BadRequestError, match="refers to too much"):
+                await client.responses.create(model="echo", input=many)
+        twice: Any = [{"type": "item_reference", "id": first.output[0].id}] * 20
+        await client.responses.create(model="echo", input=[*twice, {"role": "user", "content": "b"}])
+    assert here.audited("response.read") == [("response.read", first.id, "done")]
+
+
+async def test_a_reference_to_nothing_says_what_helps(place: OpenPlace) -> None:
+    here = place()
+    response = await here.site.client().post(
+        "/v1/responses", json={"model": "echo", "input": [{"type": "item_reference", "id": "msg_1"}]}
+    )
+    error = error_of(response, 400, "invalid_request")
+    assert "store: false" in error["message"] and "keep_responses" in error["message"]
+
+
 async def test_another_tenant_sees_none_of_it(place: OpenPlace) -> None:
     here = place()
     await here.keep(DAY)
