@@ -181,6 +181,7 @@ def build_parts(
             traces,
             audit,
             governance.ledger,
+            governance.anchor_check,
             governance.policies,
             governance.tokens,
             governance.quotas,

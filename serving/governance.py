@@ -18,11 +18,15 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from serving import settings as config
+from serving.commands.audit_file import anchors_of_log
 from serving.commands.office import Office
 from serving.secrets import AdministrationSecrets, NoVault, Secrets, SecretSource, Vault
 from serving.settings import Settings
 from serving.telemetry.metrics import Metrics
 from serving.tenants.administration import Administration
+from serving.tenants.audit import Checkpoint, Head, Unreadable
+from serving.tenants.audit_anchor_check import AnchorCheck
+from serving.tenants.audit_anchors import AnchorFolder, Anchors, NoAnchors
 from serving.tenants.audit_log import AuditLog, NoAudit
 from serving.tenants.callers import ROLES, SYSTEM_TENANT, Caller
 from serving.tenants.exclusive_roles import ExclusiveRoles
@@ -64,6 +68,7 @@ class Governance:
     quotas: Quotas
     ledger: Ledger
     audit: AuditLog | NoAudit
+    anchor_check: AnchorCheck
     administration: Administration
     prices: Mapping[str, Price]
     database: Engine
@@ -130,6 +135,12 @@ def build_governance(
         quotas=build_quotas(settings, secrets, LedgerHistory(usage, ledger), metrics),
         ledger=ledger,
         audit=audit,
+        anchor_check=AnchorCheck(
+            audit_store,
+            anchors_of(settings),
+            every=settings.audit.check,
+            on_findings=lambda count: metrics.audited(findings=count),
+        ),
         administration=Administration(
             tenants=tenants,
             keyring=keyring,
@@ -171,6 +182,21 @@ def build_ledger(settings: Settings, store: SqlUsage, metrics: Metrics) -> Ledge
     return StoredLedger(writer)
 
 
+def anchors_of(settings: Settings) -> Anchors:
+    if not settings.audit.enabled:
+        return NoAnchors()
+    return AnchorFolder(settings.audit.anchors or settings.server.state_dir / "audit" / "anchors")
+
+
+def kept_anchors(settings: Settings) -> list[Head | Checkpoint | Unreadable]:
+    """What this machine keeps of the audit log apart from its database: its anchors, and those in its request logs."""
+    found: list[Head | Checkpoint | Unreadable] = list(anchors_of(settings).all())
+    for file in sorted((settings.server.state_dir / "logs").glob("requests.jsonl*")):
+        if not file.name.endswith(".lock"):
+            found += anchors_of_log(file)
+    return found
+
+
 def build_audit(
     settings: Settings, secrets: Secrets, store: SqlAudit, metrics: Metrics, on_checkpoint: OnCheckpoint
 ) -> AuditLog | NoAudit:
@@ -181,6 +207,7 @@ def build_audit(
         secret=secrets.audit,
         seed=secrets.signing,
         spool=settings.server.state_dir / "spool" / "audit",
+        anchors=anchors_of(settings),
         when_away=settings.audit.when_away,
         grace=settings.audit.grace,
         flush=settings.audit.flush,
@@ -260,6 +287,7 @@ def open_office(settings: Settings) -> Office:
         secret=secrets.audit,
         seed=secrets.signing,
         spool=settings.server.state_dir / "spool" / "audit",
+        anchors=anchors_of(settings),
         flush=0.05,  # a command does one thing, and ends when it is written
     )
     audit.begin()
@@ -284,6 +312,7 @@ def open_office(settings: Settings) -> Office:
         audit_store=audit_store,
         usage_store=usage,
         audit_log=audit,
+        kept_anchors=lambda: kept_anchors(settings),
         public_key=audit.public_key,
         actor=Caller(SYSTEM_TENANT, f"cli:{getpass.getuser()}", "command line", roles=frozenset(ROLES)),
         close=close,

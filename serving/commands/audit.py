@@ -24,9 +24,9 @@ from serving.commands.session import one_line_errors, opened
 from serving.commands.times import moment, shown
 from serving.errors import InvalidRequest
 from serving.gateway.digests import prompt_bytes
-from serving.tenants.audit import Head, Kind, Record
+from serving.tenants.audit import Checkpoint, Head, Kind, Record, Unreadable
 from serving.tenants.audit_store import AuditQuery
-from serving.tenants.audit_verify import Report, verify
+from serving.tenants.audit_verify import Finding, Report, verify
 from serving.tenants.keys import utcnow
 from serving.tenants.trail import Trail
 
@@ -70,22 +70,32 @@ def verify_log(
         list[str] | None, typer.Option(help="Whose signatures are trusted; repeatable. Default: this server's.")
     ] = None,
     anchors: Annotated[
-        Path | None, typer.Option(help="A request log that was kept elsewhere: it knows how far chains had come.")
+        list[Path] | None,
+        typer.Option(
+            help="What knows how far chains had come, kept elsewhere: a request log, or a folder of anchors; "
+            "repeatable. This machine's own are used in any case, unless a file is verified."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which records were changed, are missing or were moved. Exit status: 0 valid, 2 not valid.
+    """Say which records were changed, are missing or were moved. Exit status: 0 valid, 2 not valid, 1 not verified.
 
     With a file and a public key it needs neither database nor secrets.
     """
     with one_line_errors():
         if not all(PUBLIC_KEY.fullmatch(key) for key in public_key or ()):
             raise InvalidRequest("--public-key takes what 'clinserve audit public-key' prints: 64 hexadecimal digits.")
-        heads = anchors_in(anchors) if anchors else []  # before the log: it has come further since
+        if file is not None:
+            ExportedLog(file).check()
+        heads = [
+            head for path in anchors or () for head in anchors_in(path)
+        ]  # before the log: it has come further since
         if file is not None and public_key:
             report = checked(ExportedLog(file), public_key, heads)
         else:
             with opened(ctx) as office:
+                if file is None:  # an export is not as new as what is kept here
+                    heads += office.kept_anchors()
                 log = ExportedLog(file) if file else StoredLog(office.audit_store)
                 report = checked(log, public_key or [office.public_key], heads)
     if as_json:
@@ -147,6 +157,24 @@ def prune(ctx: typer.Context, before: Annotated[str, typer.Option(help="This day
     typer.echo(f"Deleted {removed} records from before {shown(time)}.")
 
 
+@audit_app.command(epilog='Example: clinserve audit restored --reason "disk of node 3 lost, backup of 2026-11-01"')
+def restored(
+    ctx: typer.Context, reason: Annotated[str, typer.Option(help="What happened, for auditors; no names of patients.")]
+) -> None:
+    """After a restore from a backup: state, signed, which records it did not bring back. 'audit verify' lists them from
+    then on, and is valid.
+    """
+    with (
+        opened(ctx) as office,
+        Trail(office.audit_log, utcnow).change(office.actor, "audit.restored", parameters={"reason": reason}) as entry,
+    ):
+        lost = office.audit_log.restored(reason)
+        entry.result = str(len(lost))
+    for head in lost:
+        typer.echo(f"chain {head.chain}: what followed up to record {head.seq} is lost")
+    typer.echo(f"Stated for {len(lost)} chains.")
+
+
 @audit_app.command("public-key", epilog="Example: clinserve audit public-key > clinserve-audit.pub")
 def public_key(ctx: typer.Context) -> None:
     """Print the key that verifies this server's signatures. Keep it apart from the database."""
@@ -154,18 +182,27 @@ def public_key(ctx: typer.Context) -> None:
         typer.echo(office.public_key)
 
 
-def checked(log: Log, public_keys: list[str], heads: list[Head]) -> Report:
+def checked(log: Log, public_keys: list[str], heads: list[Head | Checkpoint | Unreadable]) -> Report:
     with counting("Verifying") as on_progress:
-        return verify(log.records(), log.checkpoints(), public_keys, anchors=heads, on_progress=on_progress)
+        report = verify(log.records(), log.checkpoints(), public_keys, anchors=heads, on_progress=on_progress)
+    if not report.records and report.valid:
+        # Whoever made the first key has left a record.
+        report.findings.append(Finding("", 0, "the log is empty: nothing was written, or all of it was deleted"))
+    return report
 
 
 def tell(report: Report) -> None:
     for finding in report.findings:
         place = f"record {finding.seq}" if finding.seq else "as a whole"
-        typer.echo(f"chain {finding.chain}, {place}: {finding.what}")
+        typer.echo(f"chain {finding.chain}, {place}: {finding.what}" if finding.chain else finding.what)
+    for one in report.missing:
+        upto = "its records up to" if one.why == "pruned" else "what followed its end, up to"
+        typer.echo(f"chain {one.chain}: {upto} {one.seq} are missing: {one.why}, as {one.said_by} says")
     for chain in report.open_chains:
         typer.echo(f"chain {chain} is not closed: its process runs, or crashed and lost its last seconds")
-    size = f"{report.chains} chains, {report.records} records, {report.checkpoints} checkpoints"
+    size = (
+        f"{report.chains} chains, {report.records} records, {report.checkpoints} checkpoints, {report.anchors} anchors"
+    )
     typer.echo(f"{size}: " + ("valid" if report.valid else f"NOT VALID, {len(report.findings)} findings"))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from serving.tenants.administration import Administration
+from serving.tenants.audit import Checkpoint, Head, Unreadable
 from serving.tenants.audit_log import AuditLog
 from serving.tenants.audit_store import AuditStore
 from serving.tenants.callers import Caller
@@ -15,14 +16,16 @@ from serving.tenants.ledger import UsageStore
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """public_key: verifies the audit log. actor: who is at the shell; the system's administrator, by its own name.
-    close: writes what the audit log still holds.
+    """kept_anchors: what this machine keeps of the audit log apart from its database. public_key: verifies the audit
+    log. actor: who is at the shell; the system's administrator, by its own name. close: writes what the audit log still
+    holds.
     """
 
     administration: Administration
     audit_store: AuditStore
     usage_store: UsageStore
     audit_log: AuditLog
+    kept_anchors: Callable[[], list[Head | Checkpoint | Unreadable]]
     public_key: str
     actor: Caller
     close: Callable[[], None]

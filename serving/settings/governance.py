@@ -151,3 +151,11 @@ class Audit(Section):
     grace: Seconds = Field(5.0, description="How long writing may fail before `refuse` refuses.")
     flush: Seconds = Field(1.0, gt=0, description="How often it is written and signed: the most that a crash can lose.")
     witness: Seconds = Field(60.0, gt=0, description="How often each writer records where the others' chains end.")
+    anchors: Path | None = Field(
+        None,
+        description="Folder where the newest signed checkpoint of each chain is kept apart from the database. Better "
+        "on another disk, which who administers the database cannot write. Default: state_dir/audit/anchors.",
+    )
+    check: Seconds = Field(
+        600.0, description="How often each gateway looks whether its anchors still fit the database; 0: never."
+    )

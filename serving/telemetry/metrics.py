@@ -89,6 +89,10 @@ class Metrics(Protocol):
 
     def backlog(self, book: Book, records: int) -> None: ...
     def bad_files(self, book: Book, files: int) -> None: ...
+    def audited(self, *, findings: int) -> None:
+        """So much of what this process's anchors know of the audit log is not in the database."""
+        ...
+
     def lagged(self, seconds: float) -> None:
         """The event loop came so late to something that was due."""
         ...
@@ -113,6 +117,7 @@ class NoMetrics:
     def held(self, deployment: str, ending: str, seconds: float) -> None: ...
     def backlog(self, book: Book, records: int) -> None: ...
     def bad_files(self, book: Book, files: int) -> None: ...
+    def audited(self, *, findings: int) -> None: ...
     def lagged(self, seconds: float) -> None: ...
     def scaled(
         self, deployment: str, *, replicas: Mapping[str, int], missed: bool, changes: Mapping[str, int]
@@ -247,6 +252,10 @@ class PrometheusMetrics:
         )
         # Of each gateway of a node the same, so one of them is shown; they are no counters, for these would add up.
         latest = functools.partial(Gauge, multiprocess_mode="livemostrecent", registry=self._registry)
+        self._findings = latest(
+            "clinserve_audit_findings",
+            "What this node's anchors know of the audit log and the database does not, at the last look.",
+        )
         self._scaling_replicas = latest(
             "clinserve_scaling_replicas",
             "Replicas by state: running, starting, target; wanted, bounds and budget aside; min, max.",
@@ -292,6 +301,9 @@ class PrometheusMetrics:
 
     def bad_files(self, book: Book, files: int) -> None:
         self._bad_files.labels(book).set(files)
+
+    def audited(self, *, findings: int) -> None:
+        self._findings.set(findings)
 
     def lagged(self, seconds: float) -> None:
         self._lag.observe(seconds)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -21,9 +22,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from serving.errors import ServingError
 
-EventKind = Literal["inference", "admin"]
-Kind = Literal["inference", "admin", "opened", "witness", "pruned", "closed"]
+EventKind = Literal["inference", "admin", "access"]
+Kind = Literal["inference", "admin", "access", "opened", "witness", "pruned", "restored", "closed"]
 NO_PREDECESSOR = "0" * 64
+CHAIN_NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 
 
 class AuditUnavailable(ServingError):
@@ -74,12 +76,55 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something in the place of a record, checkpoint or anchor that is none. chain empty, seq 0: so far as known."""
+
+    chain: str
+    seq: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """Where a chain ends."""
 
     chain: str
     seq: int
     hash: str
+
+
+def strict_json(text: str) -> Any:
+    """What one of our own texts says. Raises ValueError, also for what we never write: a name that comes twice, NaN,
+    nesting without end.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("too deep") from None
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name comes twice")
+    return values
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError("no number")
+
+
+def heads_of(body: Any) -> Iterator[Head]:
+    """The heads that a record names, as far as they are what they should be. Of a body that somebody changed others may
+    be there: its hash says that.
+    """
+    details = body.get("details") if isinstance(body, dict) else None
+    heads = details.get("heads") if isinstance(details, dict) else None
+    for head in heads if isinstance(heads, list) else ():
+        if isinstance(head, list) and len(head) == 3:
+            chain, seq, hash = head
+            if isinstance(chain, str) and isinstance(hash, str) and isinstance(seq, int) and not isinstance(seq, bool):
+                yield Head(chain, seq, hash)
 
 
 def new_chain(now: datetime) -> str:
@@ -93,7 +138,7 @@ def stamp(time: datetime) -> str:
 
 
 def hash_of(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()
+    return hashlib.sha256(body.encode(errors="surrogatepass")).hexdigest()  # the text of a forged record may be any
 
 
 class Chain:
@@ -146,7 +191,7 @@ def _canonical(fields: dict[str, Any]) -> str:
 
 
 def signed_text(chain: str, seq: int, hash: str, at: datetime) -> bytes:
-    return f"clinserve-audit-v1\n{chain}\n{seq}\n{hash}\n{stamp(at)}".encode()
+    return f"clinserve-audit-v1\n{chain}\n{seq}\n{hash}\n{stamp(at)}".encode(errors="surrogatepass")
 
 
 class Signer:
@@ -170,6 +215,6 @@ def is_signed(checkpoint: Checkpoint, public_key: str) -> bool:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
         text = signed_text(checkpoint.chain, checkpoint.seq, checkpoint.hash, checkpoint.at)
         key.verify(bytes.fromhex(checkpoint.signature), text)
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, ValueError, OverflowError):  # a year in which UTC is none
         return False
     return True

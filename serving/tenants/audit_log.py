@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving import __version__
-from serving.tenants.audit import AuditEvent, AuditUnavailable, Chain, Head, Kind, Record, Signer, hash_of, new_chain
+from serving.tenants.audit import (
+    AuditEvent,
+    AuditUnavailable,
+    Chain,
+    Checkpoint,
+    Head,
+    Kind,
+    Record,
+    Signer,
+    hash_of,
+    new_chain,
+)
+from serving.tenants.audit_anchors import Anchors, NoAnchors
 from serving.tenants.audit_store import AuditStore
 from serving.tenants.spool import storable
 from serving.tenants.stores import StoreUnavailable
@@ -32,6 +44,7 @@ class AuditLog:
                    on_unwritten instead.
     witness        Seconds between records of where the other chains end.
     on_checkpoint  Told with each witness where this chain is, to be kept elsewhere.
+    anchors        Where the newest signed checkpoint of the chain is kept apart from the database, after each writing.
     """
 
     def __init__(
@@ -41,6 +54,7 @@ class AuditLog:
         secret: bytes,
         seed: bytes,
         spool: Path,
+        anchors: Anchors = NoAnchors(),  # noqa: B008  # it holds nothing
         when_away: Literal["refuse", "continue"] = "refuse",
         grace: float = 5.0,
         flush: float = 1.0,
@@ -55,6 +69,7 @@ class AuditLog:
         self._store = store
         self._secret = secret
         self._signer = Signer(seed)
+        self._anchors = anchors
         self._when_away = when_away
         self._grace = grace
         self._witness_seconds = witness
@@ -151,6 +166,19 @@ class AuditLog:
             raise StoreUnavailable
         return self._store.prune(heads)
 
+    def restored(self, reason: str) -> list[Head]:
+        """State what the anchors know and the database does not, as after a restore from a backup: it is missing by
+        this record from now on, and not found missing. The heads that are stated. Blocks. Raises StoreUnavailable.
+        """
+        known = {head.chain: head.seq for head in self._store.heads()}
+        kept = [anchor for anchor in self._anchors.all() if isinstance(anchor, Checkpoint)]
+        lost = [Head(one.chain, one.seq, one.hash) for one in kept if one.seq > known.get(one.chain, 0)]
+        details = {"reason": reason, "heads": [[head.chain, head.seq, head.hash] for head in lost]}
+        self._append("restored", self._now(), details)
+        if not self.flush():
+            raise StoreUnavailable
+        return lost
+
     def _append(self, kind: Kind, at: datetime, details: dict[str, Any], **who: str) -> None:
         with self._order:
             if self._ended and kind == "witness":
@@ -179,7 +207,9 @@ class AuditLog:
         for _, group in groupby(records, key=lambda record: record.chain):
             one = list(group)
             head = Head(one[-1].chain, one[-1].seq, one[-1].hash)
-            self._store.append(one, self._signer.sign(head, one[-1].at))
+            checkpoint = self._signer.sign(head, one[-1].at)
+            self._store.append(one, checkpoint)
+            self._anchors.keep(checkpoint)
             if head.chain == self._chain.id and head.seq > self._written.seq:
                 self._written = head
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from serving.tenants.audit import Checkpoint, Head, Record
-from serving.tenants.paging import Page, PageRequest, bad_cursor
+from serving.tenants.audit import Checkpoint, Head, Record, Unreadable, heads_of, strict_json
+from serving.tenants.paging import LONGEST_PAGE, Page, PageRequest, bad_cursor
 
 
 class RecordConflict(Exception):
@@ -40,14 +40,17 @@ class AuditStore(Protocol):
     def heads(self) -> list[Head]:
         """Where each chain ends, in their order."""
 
-    def records(self) -> Iterator[Record]:
-        """All, by chain and place; reads a piece at a time."""
+    def records(self) -> Iterator[Record | Unreadable]:
+        """All, by chain and place; reads a piece at a time. Whatever somebody put into a row, it raises nothing."""
 
-    def checkpoints(self) -> Iterator[Checkpoint]:
-        """All, by chain and place; reads a piece at a time."""
+    def checkpoints(self) -> Iterator[Checkpoint | Unreadable]:
+        """Likewise."""
 
     def find(self, query: AuditQuery) -> Page[Record]:
         """The records that fit, the newest first."""
+
+    def hashes_at(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """The hashes of the records in these places, as far as there are records."""
 
     def prunable(self, before: datetime) -> list[Head]:
         """The last checkpoint of each chain such that all records up to it are older."""
@@ -94,6 +97,10 @@ class MemoryAudit:
         page = tuple(found[: query.page.limit])
         return Page(page, cursor_for(page[-1]) if len(found) > len(page) else None)
 
+    def hashes_at(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        with self._lock:
+            return {place: self._records[place].hash for place in places if place in self._records}
+
     def prunable(self, before: datetime) -> list[Head]:
         with self._lock:
             young: dict[str, int] = {}
@@ -113,6 +120,34 @@ class MemoryAudit:
             for place in [p for p in self._checkpoints if p[1] < upto.get(p[0], 0)]:
                 del self._checkpoints[place]
             return len(old)
+
+
+def stated_missing(store: AuditStore) -> dict[str, int]:
+    """By chain, up to which record the log itself says that records are missing. Raises StoreUnavailable."""
+    stated: dict[str, int] = {}
+    for kind in ("pruned", "restored"):
+        for record in statements(store, kind):
+            for head in heads_in(record.body):
+                stated[head.chain] = max(head.seq, stated.get(head.chain, 0))
+    return stated
+
+
+def statements(store: AuditStore, kind: str) -> Iterator[Record]:
+    page = PageRequest(LONGEST_PAGE)
+    while True:
+        found = store.find(AuditQuery(kind=kind, page=page))
+        yield from found.items
+        if found.after is None:
+            return
+        page = PageRequest(LONGEST_PAGE, found.after)
+
+
+def heads_in(body: str) -> list[Head]:
+    """Of a witness or statement, those that are what they should be; none of a body that was changed."""
+    try:
+        return list(heads_of(strict_json(body)))
+    except ValueError:
+        return []
 
 
 def fits(record: Record, query: AuditQuery) -> bool:

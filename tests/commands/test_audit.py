@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_the_list_is_filtered_and_as_long_as_asked(shell: Shell) -> None:
 
 
 def test_a_log_that_nobody_touched_is_valid(shell: Shell) -> None:
-    assert shell.says("audit", "verify").splitlines()[-1].endswith("checkpoints: valid")
+    assert shell.says("audit", "verify").splitlines()[-1].endswith("3 anchors: valid")
     assert shell.tells("audit", "verify")["findings"] == []
 
 
@@ -129,6 +130,7 @@ def test_a_tail_that_was_cut_off_contradicts_an_anchor(shell: Shell, tmp_path: P
     assert shell.tells("audit", "verify", "--anchors", str(anchors))["valid"]
     for table in ("audit_records", "audit_checkpoints"):
         change(shell, f"DELETE FROM {table} WHERE chain = '{chain}'")
+    shutil.rmtree(shell.folder / "state" / "audit" / "anchors")
     assert shell.says("audit", "verify")  # nothing in the log knows better
     result = shell.run("audit", "verify", "--anchors", str(anchors))
     assert result.exit_code == 2 and f"chain {chain}, as a whole: the chain is gone" in result.stdout
@@ -185,12 +187,50 @@ def test_what_cannot_be_verified_is_one_line_and_the_status_is_1(shell: Shell, t
     file = tmp_path / "audit.jsonl"
     offline = ("audit", "verify", "--public-key", "00" * 32)
     assert f"{file}: No such file" in shell.refuses(*offline, "--file", str(file))
-    for text, problem in (
-        ("x\n", "line 1 is not a JSON"),
-        ('{"a": 1}\n', "not of an exported"),
-        ('{"record": 1}\n', "no"),
-    ):
+    for text in ("x\n", '{"a": 1}\n', '{"record": 1}\n'):
         file.write_text(text)
-        assert problem in shell.refuses(*offline, "--file", str(file))
-    file.write_text('{"event": "audit_checkpoint"}\n')
-    assert "not a request log" in shell.refuses(*offline, "--anchors", str(file))
+        assert "not an exported audit log" in shell.refuses(*offline, "--file", str(file))
+    file.write_text('{"event": "request"}\n')
+    assert "there is no anchor" in shell.refuses(*offline, "--anchors", str(file))
+
+
+@pytest.mark.parametrize("where", ["audit_records", "audit_checkpoints", "audit_records, then audit_checkpoints"])
+def test_a_log_whose_rows_are_all_deleted_is_not_valid(shell: Shell, where: str) -> None:
+    for table in where.split(", then "):
+        change(shell, f"DELETE FROM {table}")
+    said = shell.run("audit", "verify", "--json")
+    assert said.exit_code == 2 and not json.loads(said.stdout)["valid"]
+
+
+def test_an_empty_log_without_anchors_is_not_valid_either(shell: Shell) -> None:
+    shutil.rmtree(shell.folder / "state" / "audit" / "anchors")
+    for table in ("audit_records", "audit_checkpoints"):
+        change(shell, f"DELETE FROM {table}")
+    said = shell.run("audit", "verify")
+    assert said.exit_code == 2 and "the log is empty" in said.stdout
+
+
+def test_a_line_of_an_export_that_is_none_is_a_finding_with_its_place(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    shell.says("audit", "export", "--output", str(file))
+    lines = file.read_bytes().splitlines(keepends=True)
+    for bad in (
+        b"[" * 100_000 + b"\n",
+        b"\xff\xfe\n",
+        b"\0\n",
+        b'{"record": {"seq": 1, "seq": 2}}\n',
+        b"1" * 9000 + b"\n",
+    ):
+        file.write_bytes(b"".join([*lines[:-1], bad, lines[-1]]))
+        said = shell.run("audit", "verify", "--file", str(file))
+        assert said.exit_code == 2 and f"line {len(lines)} of the file cannot be read" in said.stdout
+
+
+def test_what_a_restore_did_not_bring_back_can_be_stated_and_stays_in_sight(shell: Shell) -> None:
+    chain, _ = place(shell, "req_1")
+    for table in ("audit_records", "audit_checkpoints"):
+        change(shell, f"DELETE FROM {table} WHERE chain = '{chain}'")
+    assert shell.run("audit", "verify").exit_code == 2
+    assert f"chain {chain}" in shell.says("audit", "restored", "--reason", "backup of 2026-11-01")
+    said = shell.tells("audit", "verify")
+    assert said["valid"] and [(one["chain"], one["why"]) for one in said["missing"]] == [(chain, "restored")]

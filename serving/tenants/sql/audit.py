@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import Engine, Select, and_, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from serving.tenants.audit import Checkpoint, Head, Record
+from serving.tenants.audit import Checkpoint, Head, Record, Unreadable
 from serving.tenants.audit_store import AuditQuery, RecordConflict, cursor_for, place_of
 from serving.tenants.paging import Page
 from serving.tenants.sql.database import translated
 from serving.tenants.sql.tables import audit_checkpoints, audit_records
+from serving.tenants.sql.unchecked import unchecked
 
 _PIECE = 1000
 
@@ -46,11 +47,17 @@ class SqlAudit:
         with translated(), self._engine.connect() as connection:
             return sorted((Head(*found) for found in connection.execute(heads)), key=lambda head: head.chain)
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[Record | Unreadable]:
+        if self._dialect is sqlite:
+            yield from unchecked(self._engine, audit_records, Record)
+            return
         for found in self._all(select(audit_records)):
             yield Record(**found)
 
-    def checkpoints(self) -> Iterator[Checkpoint]:
+    def checkpoints(self) -> Iterator[Checkpoint | Unreadable]:
+        if self._dialect is sqlite:
+            yield from unchecked(self._engine, audit_checkpoints, Checkpoint)
+            return
         for found in self._all(select(audit_checkpoints)):
             yield Checkpoint(**found)
 
@@ -88,6 +95,15 @@ class SqlAudit:
             found = [Record(**one) for one in connection.execute(question.limit(query.page.limit + 1)).mappings()]
         page = tuple(found[: query.page.limit])
         return Page(page, cursor_for(page[-1]) if len(found) > len(page) else None)
+
+    def hashes_at(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        row, found = audit_records.c, dict[tuple[str, int], str]()
+        with translated(), self._engine.connect() as connection:
+            for start in range(0, len(places), _PIECE // 2):
+                here = tuple_(row.chain, row.seq).in_(places[start : start + _PIECE // 2])
+                rows = connection.execute(select(row.chain, row.seq, row.hash).where(here))
+                found |= {(chain, seq): hash for chain, seq, hash in rows}
+        return found
 
     def prunable(self, before: datetime) -> list[Head]:
         record, checkpoint = audit_records.c, audit_checkpoints.c
