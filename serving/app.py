@@ -102,7 +102,7 @@ def build_parts(
     secrets = load_secrets(settings)
     metrics_dir(settings).mkdir(parents=True, exist_ok=True)
     metrics = build_metrics(settings)
-    log = build_log(settings)
+    log = build_log(settings, metrics)
     traces = build_traces(settings, metrics)
     governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
     revisions = revisions if revisions is not None else revisions_of(settings)
@@ -240,14 +240,14 @@ def build_listener(settings: Settings, metrics: Metrics) -> MetricsListener | No
     return MetricsListener(metrics.scrape, telemetry.metrics_host, port, seconds=telemetry.metrics_interval)
 
 
-def build_log(settings: Settings) -> RequestLog:
-    told = settings.telemetry
+def build_log(settings: Settings, metrics: Metrics) -> RequestLog:
+    told, on_lost = settings.telemetry, functools.partial(metrics.noted, "lost_log_lines")
     if told.request_log == "off":
         return NoLog()
     if told.request_log == "stdout":
-        return JsonLog.on_stdout(level=told.log_level, share=told.log_share)
-    file = request_log_file(settings)
-    return JsonLog.in_file(file, size=told.log_size, keep=told.log_keep, level=told.log_level, share=told.log_share)
+        return JsonLog.on_stdout(level=told.log_level, share=told.log_share, on_lost=on_lost)
+    file, size, keep = request_log_file(settings), told.log_size, told.log_keep
+    return JsonLog.in_file(file, size=size, keep=keep, level=told.log_level, share=told.log_share, on_lost=on_lost)
 
 
 def request_log_file(settings: Settings) -> Path:

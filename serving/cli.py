@@ -19,6 +19,7 @@ from serving.commands.keys import keys_app
 from serving.commands.limits import limits_app
 from serving.commands.office import Office
 from serving.commands.remote import DEFAULT_URL, CannotAsk, Key, Url
+from serving.commands.session import one_line_errors
 from serving.commands.tenants import tenants_app
 from serving.commands.usage import usage_app
 from serving.secrets import SecretsError
@@ -80,8 +81,9 @@ def serve(
         return settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
 
     try:
-        command.serve(read)
-    except (command.CannotStart, SettingsError) as error:
+        with one_line_errors():
+            command.serve(read)
+    except (command.CannotStart, SettingsError, SecretsError) as error:
         fail(str(error))
 
 
@@ -106,8 +108,9 @@ def prepare(context: typer.Context) -> None:
 
     settings = load(path_of(context), elsewhere=True)
     try:
-        command.prepare(settings, Progress())
-        command.demo_key(settings)
+        with one_line_errors():
+            command.prepare(settings, Progress())
+            command.demo_key(settings)
     except (command.CannotStart, SettingsError, SecretsError) as error:
         fail(str(error))
 

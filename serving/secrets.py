@@ -7,15 +7,18 @@ The vault itself is in vault.py.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from serving.disk import sync_folder
 
 REQUIRED = {
     "pepper": "CLINSERVE_PEPPER",
@@ -26,7 +29,7 @@ REQUIRED = {
     "signing": "CLINSERVE_AUDIT_SIGNING_KEY",
 }
 OPTIONAL = {"database_password": "CLINSERVE_DATABASE_PASSWORD", "redis_password": "CLINSERVE_REDIS_PASSWORD"}
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_MADE = re.compile(r"[0-9a-f]{64}\s*")
 
 
 class SecretsError(Exception):
@@ -175,7 +178,15 @@ def _made(variable: str, path: Path, vault: Vault) -> str:
         raise SecretsError(f"{place} does not exist or is empty: create it, or set {variable} or {variable}_FILE")
     if not path.exists():  # also where state_dir is read-only, as a mounted one is
         _make(variable, path)
-    return path.read_text()
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError as error:
+        raise SecretsError(f"{path} cannot be read: {error.strerror}; set {variable} or {variable}_FILE") from None
+    except UnicodeDecodeError:
+        text = ""
+    if not _MADE.fullmatch(text):  # an empty one would be a secret that everybody knows
+        raise SecretsError(f"{path} is damaged: restore it from a backup (docs/runbook.md), or set {variable}")
+    return text.strip()
 
 
 def _make(variable: str, path: Path) -> None:
@@ -184,19 +195,18 @@ def _make(variable: str, path: Path) -> None:
         # Linked into place whole: another process that starts now reads all of it or makes none.
         # A random name: on a shared volume, two containers may have the same process id.
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+                file.flush()
+                os.fsync(file.fileno())  # a name without its bytes, after a power failure, would be a damaged secret
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)
+            sync_folder(path.parent)
+        finally:
+            fresh.unlink(missing_ok=True)
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
         raise SecretsError(f"{path} cannot be made: {error.strerror}; set {variable} or {variable}_FILE") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink()
 
 
 def _seed(text: str) -> bytes:

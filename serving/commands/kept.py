@@ -21,7 +21,7 @@ def kept_key(url: str, *files: str) -> str | None:
     state = Path(os.environ.get("CLINSERVE_SERVER__STATE_DIR", ".clinserve"))
     for name in files:
         try:
-            return (state / name).read_text().strip()
-        except OSError:
+            return (state / name).read_text(encoding="ascii").strip() or None
+        except (OSError, UnicodeDecodeError):
             continue
     return None

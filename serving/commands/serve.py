@@ -25,6 +25,7 @@ from serving import settings as config
 from serving.commands.progress import Progress
 from serving.commands.rollout import CannotReload, Rollouts
 from serving.deployments import weights
+from serving.disk import write_whole
 from serving.errors import InvalidRequest
 from serving.settings import Settings
 from serving.tenants.keys import Secret, utcnow
@@ -121,9 +122,12 @@ def _given_admin_key() -> Secret | None:
 
 
 def _keep(secret: Secret, file: Path) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        out.write(secret.reveal() + "\n")
+    """Whole, or it raises CannotStart: what is in it works."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(file, (secret.reveal() + "\n").encode())
+    except OSError as error:
+        raise CannotStart(f"{file} cannot be written: {error.strerror}. 'clinserve keys create' makes a key.") from None
 
 
 def demo_key(settings: Settings) -> str | None:
@@ -132,7 +136,7 @@ def demo_key(settings: Settings) -> str | None:
         return None
     file = settings.server.state_dir / settings.keys.demo_key_file
     keyring = app.build_keyring(settings)
-    if file.exists() and (text := file.read_text().strip()):
+    if file.exists() and (text := _read_key(file)):
         try:
             known = keyring.adopt(DEMO_TENANT, "demo", Secret(text))
         except InvalidRequest:
@@ -142,6 +146,15 @@ def demo_key(settings: Settings) -> str | None:
     _, secret = keyring.mint(DEMO_TENANT, "demo")
     _keep(secret, file)
     return secret.reveal()
+
+
+def _read_key(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise CannotStart(f"{file} does not hold a key. Delete it: the next start makes a new one.") from None
+    except OSError as error:
+        raise CannotStart(f"{file} cannot be read: {error.strerror}") from None
 
 
 def _in_one_process(settings: Settings, progress: Progress, key: str | None) -> None:
@@ -309,14 +322,17 @@ for chunk in client.chat.completions.create(model="{model}", messages=messages, 
 def follow(file: Path, console: Console, *, as_json: bool = False) -> None:
     """Print each line that is added to the request log, readable or as it is, until interrupted."""
     for line in added_to(file):
-        console.print(line.rstrip() if as_json else readable(json.loads(line)), markup=False)
+        try:
+            console.print(line.rstrip() if as_json else readable(json.loads(line)), markup=False)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            continue  # a line that a full disk has cut
 
 
 def added_to(file: Path, *, pause: float = 0.2) -> Iterator[str]:
     """Each line that is added to a file from now on, also after it was put aside and begun anew."""
     while not file.exists():
         time.sleep(pause)
-    lines = file.open(encoding="utf-8")
+    lines = file.open(encoding="utf-8", errors="replace")
     lines.seek(0, os.SEEK_END)
     try:
         while True:
@@ -325,7 +341,7 @@ def added_to(file: Path, *, pause: float = 0.2) -> Iterator[str]:
                 yield line
             if put_aside and file.exists():
                 lines.close()
-                lines = file.open(encoding="utf-8")
+                lines = file.open(encoding="utf-8", errors="replace")
             else:
                 time.sleep(pause)
     finally:

@@ -25,6 +25,7 @@ from serving.deployments.stuck import Stuck
 from serving.deployments.tallies import Costs, Tallies
 from serving.deployments.vllm_signals import VllmSignals
 from serving.settings import Adapter, Deployment, VllmEngine
+from serving.telemetry.mapped import reserve_files
 
 if TYPE_CHECKING:
     from ray.serve.llm import LLMConfig
@@ -74,6 +75,7 @@ class ModelReplica:
 
         if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
+            reserve_files()
         self._secret = await asyncio.to_thread(engine_secret)
         config = llm_config(deployment, await asyncio.to_thread(weights), engine_args)
         watch.passed("weights")

@@ -12,17 +12,19 @@ Each step is one rename, so whoever is killed in the midst of it leaves nothing 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import logging
 import os
 import shutil
 import struct
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from prometheus_client.mmap_dict import MmapedDict
+from serving.telemetry.mapped import ReservedDict
 
 _FOLDER = "ended-"
 _NEXT = "next"
@@ -41,7 +43,10 @@ def counted_files(directory: Path) -> Iterator[list[Path]]:
         for file in directory.glob("*.db"):
             if not _lives(pid := file.stem.rpartition("_")[2]):
                 _put_away(file, pid, ended)
-        ended = _added_up(ended)
+        try:
+            ended = _added_up(ended)
+        except OSError as error:  # the disk is full: what is in the folder counts as it is
+            _log.warning("metrics: those of ended processes cannot be added up: %s", error.strerror)
         # Empty: of a process that is just opening it.
         yield [file for folder in (directory, ended) for file in folder.glob("*.db") if file.stat().st_size]
 
@@ -60,9 +65,9 @@ def _alone(directory: Path) -> Iterator[None]:
 def _latest(directory: Path) -> Path:
     """The folder that counts. Older ones are in it, and one without a number was never finished."""
     names = {folder.name.removeprefix(_FOLDER) for folder in directory.glob(f"{_FOLDER}*")}
-    last = max((int(name) for name in names - {_NEXT}), default=0)
+    last = max((int(name) for name in names if name.isdecimal()), default=0)
     for name in names - {str(last)}:
-        shutil.rmtree(directory / f"{_FOLDER}{name}")
+        shutil.rmtree(directory / f"{_FOLDER}{name}", ignore_errors=True)
     latest = directory / f"{_FOLDER}{last}"
     latest.mkdir(exist_ok=True)
     return latest
@@ -88,24 +93,48 @@ def _added_up(ended: Path) -> Path:
         for key, value in _values(file):
             sums[file.name.partition("_")[0]][key] += value
     coming = ended.with_name(f"{_FOLDER}{_NEXT}")
+    shutil.rmtree(coming, ignore_errors=True)
     coming.mkdir()
     for kind, values in sums.items():
-        summed = MmapedDict(str(coming / f"{kind}_{_SUM}.db"))  # type: ignore[no-untyped-call]
+        summed = ReservedDict(str(coming / f"{kind}_{_SUM}.db"), strict=True)
         for key, value in values.items():
-            summed.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
-        summed.close()  # type: ignore[no-untyped-call]
+            summed.write_value(key, value, 0.0)
+        summed.close()
     added_up = coming.rename(ended.with_name(f"{_FOLDER}{int(ended.name.removeprefix(_FOLDER)) + 1}"))
     shutil.rmtree(ended)
     return added_up
 
 
+_DAMAGED = (RuntimeError, struct.error, ValueError, TypeError, OSError, RecursionError, MemoryError)
+
+
 def _values(file: Path) -> Iterator[tuple[str, float]]:
     """What can be read; a process that was killed while it opened its file leaves half a one."""
     try:
-        for key, value, *_ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
-            yield key, value
-    except (RuntimeError, struct.error, UnicodeDecodeError):
+        yield from _checked(file)
+    except _DAMAGED:
         _log.warning("metrics: %s of a process that has ended is not whole", file.name)
+
+
+def readable(files: Sequence[Path]) -> list[Path]:
+    """Those of which all can be read. The others are set aside as NAME.bad: one would keep all from being scraped."""
+    good = []
+    for file in files:
+        try:
+            deque(_checked(file), maxlen=0)
+            good.append(file)
+        except _DAMAGED:
+            _log.error("metrics: %s is damaged: set aside as .bad", file.name)
+            with contextlib.suppress(OSError):
+                file.rename(file.with_name(f"{file.name}.bad"))
+    return good
+
+
+def _checked(file: Path) -> Iterator[tuple[str, float]]:
+    for key, value, *_ in ReservedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
+        _, _, labels, _ = json.loads(key)
+        dict(labels)
+        yield key, value
 
 
 def _lives(pid: str) -> bool:

@@ -6,8 +6,9 @@ With PROMETHEUS_MULTIPROC_DIR set, each process writes files there, also vLLM's,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -15,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from serving.telemetry.ended import counted_files
+from serving.telemetry.ended import counted_files, readable
 from serving.telemetry.exemplars import Exemplars
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
@@ -50,6 +51,11 @@ def page(own: CollectorRegistry, exemplars: Exemplars, accept: str, directory: P
     return encode(families), content_type
 
 
+def _read(files: Sequence[Path]) -> dict[str, Any]:
+    found: dict[str, Any] = MultiProcessCollector._read_metrics([str(file) for file in files])  # type: ignore[no-untyped-call]
+    return found
+
+
 def _of_node(directory: Path) -> Iterable[Metric]:
     """The sum of all processes, but for vLLM's gauges: these are shown for each process that lives, by its `pid`.
 
@@ -57,7 +63,10 @@ def _of_node(directory: Path) -> Iterable[Metric]:
     (`_multiprocess_mode` is what prometheus_client itself goes by, between reading and adding up.)
     """
     with counted_files(directory) as files:
-        families = MultiProcessCollector._read_metrics([str(file) for file in files])  # type: ignore[no-untyped-call]
+        try:
+            families = _read(files)
+        except Exception:  # what a damaged file makes of its reader is many things
+            families = _read(readable(files))
     for family in families.values():
         if family.type == "gauge" and family.name.startswith(_VLLM):
             family._multiprocess_mode = "all"

@@ -56,27 +56,43 @@ class JsonLog:
     """Lines of JSON on a stream. Each is written whole, so that several processes can share a file.
 
     level: requests below it have no line. share: of the requests at level info, how many have one; more than this is
-    never left out. draw: a number from 0 to 1.
+    never left out. draw: a number from 0 to 1. on_lost: told of each line that could not be written.
     """
 
     def __init__(
-        self, stream: Stream, *, level: Level = "info", share: float = 1.0, draw: Callable[[], float] = random.random
+        self,
+        stream: Stream,
+        *,
+        level: Level = "info",
+        share: float = 1.0,
+        draw: Callable[[], float] = random.random,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = stream
         self._lowest = _ORDER.index(level)
         self._share = share
         self._draw = draw
+        self._on_lost = on_lost
 
     @classmethod
-    def on_stdout(cls, *, level: Level = "info", share: float = 1.0) -> JsonLog:
-        return cls(sys.stdout, level=level, share=share)
+    def on_stdout(
+        cls, *, level: Level = "info", share: float = 1.0, on_lost: Callable[[], None] = lambda: None
+    ) -> JsonLog:
+        return cls(sys.stdout, level=level, share=share, on_lost=on_lost)
 
     @classmethod
     def in_file(
-        cls, path: Path, *, size: int = 2**27, keep: int = 10, level: Level = "info", share: float = 1.0
+        cls,
+        path: Path,
+        *,
+        size: int = 2**27,
+        keep: int = 10,
+        level: Level = "info",
+        share: float = 1.0,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> JsonLog:
         """size, keep: as of RotatedFile."""
-        return cls(RotatedFile(path, size=size, keep=keep), level=level, share=share)
+        return cls(RotatedFile(path, size=size, keep=keep), level=level, share=share, on_lost=on_lost)
 
     def finished(self, record: RequestRecord) -> None:
         level = _LEVELS[record.result]
@@ -133,8 +149,11 @@ class JsonLog:
 
     def _write(self, line: dict[str, object]) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03d}Z"
-        self._stream.write(json.dumps({"time": stamp} | line, separators=(",", ":")) + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(json.dumps({"time": stamp} | line, separators=(",", ":")) + "\n")
+            self._stream.flush()
+        except OSError:  # a full disk, a reader that left: what the line is about went well or not without it
+            self._on_lost()
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from serving.telemetry.bounded import FirstCome
 from serving.telemetry.exemplars import Exemplars, TracedHistogram
 from serving.telemetry.exposition import MULTIPROCESS_DIR, page
+from serving.telemetry.mapped import reserve_files
 from serving.telemetry.record import RequestRecord
 
 __all__ = ["MULTIPROCESS_DIR", "Metrics", "NoMetrics", "PrometheusMetrics"]
@@ -34,7 +35,7 @@ Event = Literal[
     "guard_decisions",
     "breaker_changes",
     "lost_records", "refused_records", "reckonings", "unusable_usage",
-    "routed", "spills", "batch_lines", "repeats_away", "spans", "replica_retries",
+    "routed", "spills", "batch_lines", "repeats_away", "spans", "replica_retries", "lost_log_lines",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
@@ -56,6 +57,7 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "lost_records": ("Records of usage or audit that could neither be written nor kept.", ["book"]),
     "spans": ("Spans of traces: exported, dropped because too many waited, or failed at the receiver.", ["result"]),
     "replica_retries": ("Requests that a replica did not take and that were sent to another.", ["deployment"]),
+    "lost_log_lines": ("Lines of the request log that could not be written, such as on a full disk.", []),
     "reckonings": (
         "Answers that ended early or without a usable usage, by who said what they cost: the engine, or an estimate.",
         ["by"],
@@ -131,6 +133,7 @@ class PrometheusMetrics:
     """Metrics in Prometheus form. One for each process. tenants: which of them have series of their own."""
 
     def __init__(self, tenants: FirstCome | None = None) -> None:
+        reserve_files()
         self._registry = CollectorRegistry()
         self._exemplars = Exemplars()
         self._tenants = tenants or FirstCome((), most=50)

@@ -5,6 +5,8 @@ logging.handlers.RotatingFileHandler is for one process: of two, one goes on in 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -14,26 +16,40 @@ class RotatedFile:
     """size: bytes, about which the file becomes NAME.1, NAME.1 becomes NAME.2, up to NAME.`keep`; older ones go."""
 
     def __init__(self, path: Path, *, size: int, keep: int) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = path
         self._size = size
         self._keep = keep
-        self._open()
+        self._fd = -1
+        self._inode = 0
+        self._torn = False
+        with contextlib.suppress(OSError):  # a disk that is away or full now is tried again with each line
+            self._open()
 
     def write(self, text: str) -> int:
-        """In one call, which the system appends whole."""
-        line = text.encode()
+        """In one call, which the system appends whole; one that a full disk has cut is ended before the next.
+
+        Raises OSError.
+        """
+        line = (b"\n" if self._torn else b"") + text.encode()
+        if self._fd < 0:
+            self._open()
         if self._is_elsewhere() or os.fstat(self._fd).st_size + len(line) > self._size:
             self._turn(len(line))
-        os.write(self._fd, line)
+        if (written := os.write(self._fd, line)) < len(line):
+            self._torn = True
+            raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes were written")
+        self._torn = False
         return len(text)
 
     def flush(self) -> None: ...
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _open(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._inode = os.fstat(self._fd).st_ino
 
@@ -57,7 +73,7 @@ class RotatedFile:
             os.close(lock)
 
     def _reopen(self) -> None:
-        os.close(self._fd)
+        self.close()
         self._open()
 
     def _move(self) -> None:
