@@ -174,6 +174,7 @@ def build_parts(
         cross_origin=cross_origin(settings.server.cors_origins),
         metrics_interval=settings.telemetry.metrics_interval,
         max_body=settings.server.max_body,
+        body_timeout=settings.server.body_timeout,
         # HAProxy stands before each gateway of Ray Serve and adds its peer.
         proxies=settings.server.trusted_proxies + (settings.server.runtime == "ray"),
         background=(  # closed from the end: what runs stops, what is under way settles, then the leases, then the books

@@ -17,6 +17,7 @@
     │   ├── TooManyResponses 400      responses/response.py: a tenant's responses that are kept
     │   ├── OperationNotSupported 400 the deployment's model does something else
     │   ├── ContentFiltered 400       a guard, or an endpoint's own filter, refuses the prompt
+    │   ├── BodyTooSlow 408           it did not arrive in time
     │   ├── BodyTooLarge 413
     │   ├── EncodedBody 415           the body is compressed
     │   ├── PathTooLong 414           or its query
@@ -44,6 +45,7 @@
     ├── StillRunning 409              tenants/repeats.py: the first with this Idempotency-Key has not ended
     ├── KeyReused 409                 tenants/repeats.py: another body came under this Idempotency-Key
     ├── TooManyRequests 429           the caller must wait: this server is full
+    │   ├── TooManyAnonymous 429      an address sends much without a good key
     │   └── QuotaExceeded 429         tenants/quotas.py: a limit per minute, or of requests at a time
     │       ├── BudgetExhausted 429   a limit per day or month
     │       └── RequestTooLarge 429   one request above a whole limit: waiting does not help
@@ -146,6 +148,11 @@ class ContentFiltered(InvalidRequest):
         return {"error": {**error, "status": self.status, "innererror": inner}}
 
 
+class BodyTooSlow(InvalidRequest):
+    status, code = 408, "request_timeout"
+    default_message = "The request body did not arrive in time."
+
+
 class BodyTooLarge(InvalidRequest):
     status, code = 413, "request_too_large"
 
@@ -219,6 +226,13 @@ class MethodNotAllowed(ServingError):
 
 class TooManyRequests(ServingError):
     status, kind, code = 429, "rate_limit_exceeded", "rate_limit_exceeded"
+
+
+class TooManyAnonymous(TooManyRequests):
+    code = "too_many_anonymous_requests"
+    default_message = (
+        "Too many requests without a valid key or token have come from this address. Those with one are not held back."
+    )
 
 
 class EngineError(ServingError):

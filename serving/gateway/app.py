@@ -16,6 +16,8 @@ from serving import __version__
 from serving.errors import InvalidRequest, MethodNotAllowed, ServingError, UnknownRoute
 from serving.gateway import health
 from serving.gateway.admin import routes as administration
+from serving.gateway.anonymous import AnonymousLimits
+from serving.gateway.body_in_time import BodyInTime
 from serving.gateway.dialects import routes as dialects
 from serving.gateway.dialects.dialect import Spoken, spoken_in
 from serving.gateway.documents import Document, LazyDocument
@@ -63,10 +65,12 @@ def create_app(parts: Parts) -> FastAPI:
             Middleware(Spoken, dialects=parts.dialects),
             # Sees every status, also of the next.
             Middleware(Recorded, metrics=parts.metrics, traces=parts.traces, log=parts.log, books=parts.books),
+            Middleware(AnonymousLimits, proxies=parts.proxies),
             Middleware(HeadLimit),
             *parts.cross_origin,  # browsers' pages of configured origins; none by default
             Middleware(HeadAsGet),
             Middleware(BodyLimit, limit=parts.max_body),
+            Middleware(BodyInTime, grace=parts.body_timeout),
         ],
         exception_handlers={
             ServingError: _answer,

@@ -50,7 +50,7 @@ class Parts:
     """check_standing: raises for a caller whose key was revoked after it had submitted what now runs. bounded: the
     caller with no more than its tenant may; raises for one that is disabled or unknown. cache_salt_of: tenant to
     KV-cache namespace. cross_origin: what answers browsers' pages of other origins. metrics_interval: seconds between
-    scrapes that are worked out. max_body: bytes.
+    scrapes that are worked out. max_body: bytes. body_timeout: seconds.
     proxies: how many between the client and this process. worker_on: the batch worker, once there is an application to
     run lines through. unattended: responses that nobody waits for. pages: for people, such as the console. background:
     started in this order, closed in the other.
@@ -83,6 +83,7 @@ class Parts:
     cross_origin: tuple[Middleware, ...]
     metrics_interval: float
     max_body: int
+    body_timeout: float
     proxies: int
     background: tuple[Running, ...]
 

@@ -27,6 +27,9 @@ class Server(Section):
         description="Database, generated secrets and logs of a single machine; relative to the working directory.",
     )
     max_body: Bytes = Field(4 * 2**20, description="Largest request body. Raise it for images in requests.")
+    body_timeout: Seconds = Field(
+        30.0, gt=0, description="How long a request body may take, and a second more for each 16 KiB of it; then 408."
+    )
     first_token_timeout: Seconds = Field(
         120.0,
         gt=0,
@@ -65,6 +68,19 @@ class Server(Section):
     trusted_proxies: int = Field(
         0, ge=0, description="Proxies of yours in front that add to X-Forwarded-For; for keys bound to networks."
     )
+    max_connections_per_address: int | None = Field(
+        None,
+        ge=0,
+        description="Connections of one address (IPv6: /64) at a time; 0: any number. Raise it for many users behind "
+        "one address. Default: 1024, and any number behind trusted_proxies, whose address is all that is seen.",
+    )
+
+    @property
+    def connections_per_address(self) -> int:
+        """0 for any number."""
+        if self.max_connections_per_address is not None:
+            return self.max_connections_per_address
+        return 0 if self.trusted_proxies else 1024
 
 
 class Gateway(Section):
