@@ -27,7 +27,6 @@ from tests.azurite import Azurite
 from tests.local import Site, Tree
 
 OpenSite = Callable[..., Site]
-OPERATOR_KEY = "operator.key"
 
 hypothesis.settings.register_profile("busy machine", deadline=None, database=None)
 hypothesis.settings.load_profile("busy machine")
@@ -39,10 +38,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     state = tmp_path_factory.mktemp("installed")
     with assembly.open_office(settings_of(state)) as office:
         office.administration.ensure_tenant("ward")
-    keyring = assembly.build_keyring(settings_of(state))
-    _, secret = keyring.mint("ward", "tests")
-    _, operator = keyring.mint("system", "tests", roles=frozenset({"operator"}))
-    (state / OPERATOR_KEY).write_text(operator.reveal())
+    _, secret = assembly.build_keyring(settings_of(state)).mint("ward", "tests")
     return state, secret.reveal()
 
 
@@ -99,9 +95,7 @@ def site_of(settings: config.Settings, key: str, *, engine: Engine | None = None
         catalog = Catalog([replace(deployment, engine=engine)], created=parts.catalog.created)
         assembly.followed_by(catalog, settings.deployments[0])
         parts = replace(parts, catalog=catalog)
-    operator = settings.server.state_dir / OPERATOR_KEY
-    app = UntilClientLeaves(RequestId(create_app(parts)))
-    return Site(app, settings, key, operator.read_text() if operator.exists() else "")
+    return Site(UntilClientLeaves(RequestId(create_app(parts))), settings, key)
 
 
 def settings_of(

@@ -16,9 +16,10 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
-from serving.app import request_log_file
+from serving.app import build_keyring, request_log_file
 from serving.engines.engine import EngineRequest, Tally
 from serving.settings import Settings
+from serving.tenants.callers import SYSTEM_TENANT, Role
 
 Tree = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
@@ -29,23 +30,30 @@ WHOLE = json.dumps({"object": "chat.completion", "choices": [], "usage": USAGE})
 class AsOperator(httpx.Auth):
     """Asks /metrics as who runs the server, and everything else as it is: tests look there between their requests."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def __init__(self, site: Site) -> None:
+        self._site = site
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if request.url.path == "/metrics":
-            request.headers["authorization"] = f"Bearer {self._key}"
+            request.headers["authorization"] = f"Bearer {self._site.operator_key()}"
         yield request
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A gateway with a working key. operator: a key of the system's."""
+    """A gateway with a working key."""
 
     app: ASGIApp
     settings: Settings
     key: str
-    operator: str = ""
+
+    def operator_key(self) -> str:
+        """A key of who runs the server, the same each time."""
+        file = self.settings.server.state_dir / "operator.key"
+        if not file.exists():
+            roles: frozenset[Role] = frozenset({"operator"})
+            file.write_text(build_keyring(self.settings).mint(SYSTEM_TENANT, "tests", roles=roles)[1].reveal())
+        return file.read_text()
 
     def client(self, url: str = "", **headers: str) -> httpx.AsyncClient:
         """A client with the key, or with these headers instead; of `listening` at url, else without a socket. It asks
@@ -53,8 +61,8 @@ class Site:
         """
         given = headers or {"authorization": f"Bearer {self.key}"}
         transport = None if url else httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        auth = AsOperator(self.operator) if self.operator else None
-        return httpx.AsyncClient(transport=transport, base_url=url or "http://gateway.test", headers=given, auth=auth)
+        address = url or "http://gateway.test"
+        return httpx.AsyncClient(transport=transport, base_url=address, headers=given, auth=AsOperator(self))
 
     def log(self) -> list[Tree]:
         """The request log so far."""

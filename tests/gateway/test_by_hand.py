@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import OpenSite
-from tests.local import Site, chat, listening
+from tests.local import AsOperator, Site, chat, listening
 
 PATH = "/v1/chat/completions"
 CANARY = "Zebulon-Quackenbush-19470231"
@@ -31,7 +31,7 @@ def send(place: Site, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptu
     """Send these bytes to the server; its answer. Afterwards nothing may have broken or told of the canary."""
     with listening(place.app) as url:
         yield lambda data: exchanged(urlsplit(url).port or 0, data)
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, auth=AsOperator(place)) as client:
             metrics = client.get("/metrics").text
     printed = capfd.readouterr()
     assert CANARY not in f"{metrics}{printed}{caplog.text}{place.log()}"

@@ -21,7 +21,7 @@ from serving.tenants.paging import PageRequest
 from tests.conftest import settings_of, site_of
 from tests.doubles.endpoint_habits import COMPARABLE, HABITS, Habit, behaving
 from tests.doubles.scripted_endpoint import Body, Reply, scripted
-from tests.local import DONE, Site, events, listening, word
+from tests.local import DONE, AsOperator, Site, events, listening, word
 
 
 def script(path: str, body: Body) -> Reply:
@@ -79,7 +79,7 @@ def place(installed: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory)
             audit={"flush": 0.02},
         )
         site = site_of(settings, key)
-        with listening(site.app) as url, httpx.Client(base_url=url, timeout=20) as http:
+        with listening(site.app) as url, httpx.Client(base_url=url, timeout=20, auth=AsOperator(site)) as http:
             http.headers["authorization"] = f"Bearer {key}"
             yield Place(site, http)
 

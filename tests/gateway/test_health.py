@@ -77,7 +77,7 @@ async def test_metrics_are_for_those_who_run_the_server(site: OpenSite) -> None:
         ward = await plain.get("/metrics", headers={"api-key": open_site.key})
         error_of(ward, 403, "role_missing")
         assert "clinserve" not in ward.text
-        assert "clinserve_" in (await plain.get("/metrics", headers={"api-key": open_site.operator})).text
+        assert "clinserve_" in (await plain.get("/metrics", headers={"api-key": open_site.operator_key()})).text
 
 
 def test_scrapers_without_a_key_have_a_port_of_their_own_and_get_one_page_a_second(site: OpenSite) -> None:
