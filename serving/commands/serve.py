@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from serving.commands.rollout import CannotReload, Rollouts
 from serving.deployments import weights
 from serving.disk import write_whole
 from serving.errors import InvalidRequest
+from serving.protocol.addresses import origin_of
 from serving.settings import Settings
 from serving.tenants.keys import Secret, utcnow
 from serving.weights.source import WeightsError
@@ -65,21 +67,29 @@ def serve(read: Callable[[], Settings]) -> None:
 
 def check_machine(settings: Settings) -> None:
     """Find out before anything is started what would only fail later, and less clearly. Raises CannotStart."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.server.host, settings.server.port))
-        except OSError as error:
-            raise CannotStart(
-                f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}. "
-                "Choose another port, such as PORT=8001 make serve, or --port 8001."
-            ) from None
+    check_address(settings.server.host, settings.server.port)
     need, free = memory_needed(settings), psutil.virtual_memory().available / 2**30
     if free < need:
         raise CannotStart(
             f"too little memory: {free:.1f} GiB are free, about {need:.1f} GiB are needed. "
             "Stop something, or lower VLLM_CPU_KVCACHE_SPACE or replicas."
         )
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises CannotStart where nothing can listen there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.removeprefix("[").removesuffix("]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {host if ':' not in host else f'[{host}]'}:{port}: {error.strerror}. "
+            "Choose another port, such as PORT=8001 make serve, or --port 8001."
+        ) from None
 
 
 def memory_needed(settings: Settings) -> float:
@@ -168,6 +178,8 @@ def _in_one_process(settings: Settings, progress: Progress, key: str | None) -> 
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=5,
+            timeout_keep_alive=math.ceil(settings.server.keep_alive),
+            http="h11",  # httptools sends chunks to HTTP/1.0 clients, who cannot read them
         )
     )
     announcer = threading.Thread(target=_announce_when_ready, args=(settings, progress, key), daemon=True)
@@ -277,8 +289,7 @@ def _wait_until_ready(settings: Settings) -> None:
 
 
 def base_url(settings: Settings) -> str:
-    host = "127.0.0.1" if settings.server.host == "0.0.0.0" else settings.server.host
-    return f"http://{host}:{settings.server.port}"
+    return origin_of(settings.server.host, settings.server.port)
 
 
 def announce(settings: Settings, progress: Progress, key: str | None, *, logs: Path | None = None) -> None:

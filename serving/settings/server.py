@@ -48,6 +48,12 @@ class Server(Section):
         gt=0,
         description="Longest stream that a reload of the proxy lets finish. Longer than your longest answer.",
     )
+    keep_alive: Seconds = Field(
+        90.0,
+        gt=0,
+        description="How long a connection of runtime `process` may be idle. Longer than that of the load balancer in "
+        "front, which else sends a request into a connection that is being closed; under Ray Serve it is Ray's, 90 s.",
+    )
     start_timeout: Seconds = Field(
         900.0, gt=0, description="How long `serve` waits for all deployments. Raise it for large weights."
     )
