@@ -41,7 +41,7 @@ from serving.gateway.middleware import RequestId, UntilClientLeaves
 from serving.gateway.parts import Parts
 from serving.gateway.pulse import Pulse
 from serving.gateway.settlement import Settlements
-from serving.governance import build_governance, build_keyring, build_repeats, load_secrets, open_office
+from serving.governance import build_deaths, build_governance, build_keyring, build_repeats, load_secrets, open_office
 from serving.grammars.schemas import SchemaBudget
 from serving.jobs import build_jobs
 from serving.keeping import build_keeping
@@ -106,7 +106,8 @@ def build_parts(
     traces = build_traces(settings, metrics)
     governance = build_governance(settings, secrets, metrics, on_checkpoint=log.anchored)
     revisions = revisions if revisions is not None else revisions_of(settings)
-    engines = build_engines(settings, endpoints_of, secrets, metrics, starts_of)
+    deaths = build_deaths(settings, secrets)
+    engines = build_engines(settings, endpoints_of, secrets, metrics, starts_of, deaths)
     deployments = [
         Deployment(
             name=d.name,
@@ -187,6 +188,7 @@ def build_parts(
             governance.tokens,
             governance.quotas,
             repeats,
+            deaths,
             backlog,
             Pulse(metrics),
             *(followed_by(catalog, d) for d in settings.deployments if d.takes_adapters),

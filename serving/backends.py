@@ -18,6 +18,7 @@ from serving.azure_tokens import EntraTokens
 from serving.deployments.naming import SECRET_HEADER
 from serving.engines.breaker import BreakingEngine
 from serving.engines.credentials import Credential, KeyCredential, NoCredential, TokenCredential
+from serving.engines.deaths import Deaths
 from serving.engines.echo import EchoEngine, PlannedFailure
 from serving.engines.endpoints import Endpoints, addressed
 from serving.engines.engine import Engine
@@ -46,16 +47,17 @@ def build_engines(
     secrets: Secrets,
     metrics: Metrics,
     starts_of: Callable[[str], StartTimes] = lambda name: NoStartTimes(),
+    deaths: Deaths | None = None,
 ) -> dict[str, Engine]:
     """The engine of each deployment as the gateway sees it, by name. endpoints_of: where its replicas are.
-    starts_of: what their starts took.
+    starts_of: what their starts took. deaths: what is known of requests that replicas die of.
 
     Raises SettingsError for what only shows when it is used: a list that cannot be read, a variable that is not set.
     """
     guards = {guard.name: build_guard(guard) for guard in settings.guards}
     engines: dict[str, Engine] = {}
     for deployment in settings.deployments:
-        engine = build_engine(deployment, settings, endpoints_of, secrets, metrics, starts_of)
+        engine = build_engine(deployment, settings, endpoints_of, secrets, metrics, starts_of, deaths)
         if deployment.guards:
             engine = GuardedEngine(
                 engine,
@@ -82,6 +84,7 @@ def build_engine(
     secrets: Secrets,
     metrics: Metrics,
     starts_of: Callable[[str], StartTimes],
+    deaths: Deaths | None = None,
 ) -> Engine:
     engine = deployment.engine
     http = functools.partial(
@@ -103,7 +106,9 @@ def build_engine(
                 on_count=functools.partial(metrics.holds, deployment.name),
                 on_end=functools.partial(metrics.held, deployment.name),
             ),
+            deaths=deaths,
             on_retry=functools.partial(metrics.noted, "replica_retries", deployment.name),
+            on_fatal=functools.partial(metrics.noted, "fatal_requests", deployment.name),
         )
     if isinstance(engine, config.HttpEngine):
         model = engine.model or deployment.name

@@ -66,8 +66,10 @@
         │   ├── EngineMisconfigured 503   engines/refusals.py: an endpoint refuses our credential
         │   └── NotTaken 503          engines/reading.py: another replica may be asked; not seen by callers
         ├── EngineBusy 429            engines/refusals.py: an endpoint's own limit
+        ├── FatalRequest 502          two replicas died while they had it: final
         ├── EngineTimeout 504         accepted, but no first token in time
         └── EngineFailed 502          broke while answering
+            └── AnswerBroke 502           engines/reading.py: its connection did, so its replica may have died
 
 Messages are written here or by us where the error is raised. They never quote the request: a prompt in an error body
 ends up in somebody's log (https://github.com/vllm-project/vllm/pull/29160 is one such scar).
@@ -261,3 +263,13 @@ class EngineTimeout(EngineError):
 class EngineFailed(EngineError):
     code = "engine_failed"
     default_message = "The model stopped before the answer was complete."
+
+
+class FatalRequest(EngineError):
+    """Final: not tried elsewhere, and not again. Nothing has arrived, so nothing is charged."""
+
+    status, code, free = 502, "fatal_request", True
+    default_message = (
+        "Two replicas of this deployment ended while they worked on this request. It is not given to another, and the "
+        "same request is refused for some minutes. Do not send it again: change it, or tell the operator its id."
+    )

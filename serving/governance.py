@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 from serving import settings as config
 from serving.commands.audit_file import anchors_of_log
 from serving.commands.office import Office
+from serving.engines.deaths import KEPT_SECONDS, Deaths, MemoryDeaths, SharedDeaths
 from serving.secrets import AdministrationSecrets, NoVault, Secrets, SecretSource, Vault
 from serving.settings import Settings
 from serving.telemetry.metrics import Metrics
@@ -46,6 +47,7 @@ from serving.tenants.memory_quotas import MemoryQuotas
 from serving.tenants.memory_repeats import MemoryRepeats
 from serving.tenants.quotas import Quotas
 from serving.tenants.redis import RedisQuotas
+from serving.tenants.redis_deaths import RedisDeathCounts
 from serving.tenants.redis_repeats import RedisRepeats
 from serving.tenants.repeats import Repeats
 from serving.tenants.sql import SqlAudit, SqlKeys, SqlLimits, SqlTenants, SqlUsage, migrate, open_database
@@ -244,6 +246,14 @@ def build_repeats(settings: Settings, secrets: Secrets, metrics: Metrics) -> Rep
         timeout=settings.quotas.redis_timeout,
         on_away=lambda: metrics.noted("repeats_away"),
     )
+
+
+def build_deaths(settings: Settings, secrets: Secrets) -> Deaths:
+    """What is known of requests that replicas die of: shared through what gateways share."""
+    if not settings.quotas.redis:
+        return MemoryDeaths()
+    password, timeout = secrets.redis_password or None, settings.quotas.redis_timeout
+    return SharedDeaths(RedisDeathCounts(settings.quotas.redis, password, seconds=KEPT_SECONDS, timeout=timeout))
 
 
 def issuers_of(settings: Settings) -> list[Issuer]:

@@ -37,12 +37,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a line's request came to. body: a JSON object. retry_after: seconds, as its header said."""
+    """What a line's request came to. body: a JSON object. retry_after: seconds, as its header said.
+    is_final: not to be asked for again, as another header said.
+    """
 
     status: int
     request_id: str
     body: bytes
     retry_after: float | None = None
+    is_final: bool = False
 
 
 class Lines(Protocol):

@@ -20,8 +20,10 @@ def wait_before_another(
 
     503, and 429 with a Retry-After, say that nothing was generated and that it may be later: again until the batch
     expires. What broke is tried `tries` times in all. A 429 without a Retry-After is for good: the line alone is above
-    a limit (tenants/quotas.py, RequestTooLarge).
+    a limit (tenants/quotas.py, RequestTooLarge); so is what the server says to be final.
     """
+    if answer.is_final:
+        return None
     later = answer.status == 503 or (answer.status == 429 and answer.retry_after is not None)
     if not later and (answer.status not in _BROKE or attempt >= tries):
         return None

@@ -16,14 +16,15 @@ import aiohttp
 from pydantic_core import to_json
 
 from serving.engines.credentials import Credential, NoCredential
+from serving.engines.deaths import FATAL, Deaths, MemoryDeaths, digest_of
 from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, NoReplica, OpenAIAddress, Place
 from serving.engines.engine import ADAPTER_HEADER, BATCH, BATCH_LANE, LANE_HEADER, EngineRequest, Tally
 from serving.engines.fields import Fields
-from serving.engines.reading import NotTaken, body, events, refusal
+from serving.engines.reading import AnswerBroke, NotTaken, body, events, refusal
 from serving.engines.refusals import RETRY_AFTER, EngineMisconfigured
 from serving.engines.tries import Tries
 from serving.engines.waiting import WaitingRoom
-from serving.errors import EngineTimeout, EngineUnavailable, InvalidRequest, ServingError
+from serving.errors import EngineTimeout, EngineUnavailable, FatalRequest, InvalidRequest, ServingError
 from serving.protocol import sse
 
 __all__ = ["Endpoints", "FixedEndpoint", "HttpEngine"]
@@ -45,7 +46,7 @@ class HttpEngine:
     ours: the endpoint is one of our vLLM replicas, so each request carries its tenant's cache_salt, its priority and
     its place in a trace, and the replica tells what a request has cost (deployments/tallies.py). What others send is
     put into our form first. room: where requests are held while no replica runs; on_retry: told each time that another
-    replica is asked.
+    replica is asked. deaths: what is known of requests that replicas die of; on_fatal: told of each that is refused.
     Times in seconds, each for one request with all its tries, and without the time in which it is held:
     first_token_timeout until a stream's first event, idle_timeout between events, answer_timeout for an answer in one
     piece.
@@ -63,7 +64,9 @@ class HttpEngine:
         ours: bool = False,
         ready_path: str = "/v1/models",
         room: WaitingRoom | None = None,
+        deaths: Deaths | None = None,
         on_retry: Callable[[], None] = lambda: None,
+        on_fatal: Callable[[], None] = lambda: None,
         connect_timeout: float = 3.0,
         first_token_timeout: float = 120.0,
         idle_timeout: float = 60.0,
@@ -77,7 +80,9 @@ class HttpEngine:
         self._fields = fields or Fields()
         self._ours = ours
         self._room = room or WaitingRoom()
+        self._deaths = deaths or MemoryDeaths()
         self._on_retry = on_retry
+        self._on_fatal = on_fatal
         self._first_token_timeout = first_token_timeout
         self._idle_timeout = idle_timeout
         self._answer_timeout = answer_timeout
@@ -102,6 +107,9 @@ class HttpEngine:
                     yield block
             self._unfinished.pop(request.request_id, None)
             is_whole = True
+        except AnswerBroke:
+            self._died_of(request)
+            raise
         finally:
             self._answering.discard(opened.response)
             self._leave(opened.response, is_whole=is_whole)
@@ -134,6 +142,8 @@ class HttpEngine:
         """
         if self._is_cut:
             raise EngineUnavailable(retry_after=RETRY_AFTER)
+        if not self._deaths.are_none and self._deaths.of(digest_of(request, self._model)) >= FATAL:
+            raise self._fatal()
         payload = self._payload(request)
         patience = self._first_token_timeout if request.stream else self._answer_timeout
         tries = Tries(asyncio.get_running_loop().time, ours=self._ours, first_token_timeout=self._first_token_timeout)
@@ -156,6 +166,8 @@ class HttpEngine:
                     try:
                         return await self._ask(place, request, payload, headers, pause=tries.pause_before(place.url))
                     except NotTaken as failure:
+                        if failure.broke and self._died_of(request) >= FATAL:
+                            raise self._fatal() from failure
                         if not tries.go_on_after(failure, place.url):
                             raise EngineUnavailable(retry_after=RETRY_AFTER) from failure
                         self._on_retry()
@@ -167,6 +179,14 @@ class HttpEngine:
             raise
         finally:
             self._opening.discard(clock)
+
+    def _died_of(self, request: EngineRequest) -> int:
+        """How many replicas have, as far as one can see. Others' are not seen: one address stands for all of them."""
+        return self._deaths.happened(digest_of(request, self._model)) if self._ours and not self._is_cut else 0
+
+    def _fatal(self) -> FatalRequest:
+        self._on_fatal()
+        return FatalRequest()
 
     def _payload(self, request: EngineRequest) -> bytes:
         fields = self._fields.of(request.body) | {"model": request.adapter or self._model}
@@ -234,7 +254,7 @@ class HttpEngine:
             raise NotTaken(reached=False) from error  # a replica that goes is in the table for a moment more
         except (aiohttp.ClientConnectionError, OSError) as error:
             place.broke()
-            raise NotTaken from error
+            raise NotTaken(broke=True) from error
         except aiohttp.ClientError as error:
             raise EngineUnavailable(retry_after=RETRY_AFTER) from error
 

@@ -19,13 +19,18 @@ _ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:\s*[^n]').match  # not of null
 
 
 class NotTaken(EngineUnavailable):
-    """Before any byte of an answer: another replica may be asked. reached: this one was, and said so or broke; it may
-    have died of this very request.
+    """Before any byte of an answer: another replica may be asked. reached: this one was, and said so or broke. broke:
+    its connection did, with the request in flight; it may have died of it.
     """
 
-    def __init__(self, *, reached: bool = True) -> None:
+    def __init__(self, *, reached: bool = True, broke: bool = False) -> None:
         super().__init__()
         self.reached = reached
+        self.broke = broke
+
+
+class AnswerBroke(EngineFailed):
+    """The connection did, in the middle of an answer: its replica may have died of the request."""
 
 
 async def events(
@@ -70,7 +75,9 @@ async def events(
                 break
     except TimeoutError as error:
         raise (EngineFailed() if started else EngineTimeout(retry_after=RETRY_AFTER)) from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, OSError) as error:
+        raise (AnswerBroke() if started else _nothing_came(response)) from error
+    except ValueError as error:
         raise (EngineFailed() if started else _nothing_came(response)) from error
     raise EngineFailed() if started else _nothing_came(response)
 
@@ -113,7 +120,7 @@ def _failure_in(event: bytes, *, ours: bool) -> ServingError:
 
 def _nothing_came(response: aiohttp.ClientResponse) -> EngineUnavailable:
     """A failure before the first event; after a part of one no other replica is asked."""
-    return EngineUnavailable(retry_after=RETRY_AFTER) if response.content.total_bytes else NotTaken()
+    return EngineUnavailable(retry_after=RETRY_AFTER) if response.content.total_bytes else NotTaken(broke=True)
 
 
 def _still_patient(quiet_since: float, seconds: float) -> float:

@@ -6,7 +6,7 @@ import math
 
 from starlette.responses import JSONResponse
 
-from serving.errors import ServingError
+from serving.errors import FatalRequest, ServingError
 from serving.gateway.dialects.dialect import Dialect
 from serving.tenants.quotas import RequestTooLarge
 from serving.tenants.repeats import KeyReused
@@ -21,8 +21,8 @@ def response_of(error: ServingError, dialect: Dialect) -> JSONResponse:
             "retry-after": str(max(1, math.ceil(error.retry_after))),
             "retry-after-ms": str(max(1, math.ceil(error.retry_after * 1000))),
         }
-    if isinstance(error, RequestTooLarge | KeyReused):
-        headers["x-should-retry"] = "false"  # openai's SDKs repeat every 429 and 409 else
+    if isinstance(error, RequestTooLarge | KeyReused | FatalRequest):
+        headers["x-should-retry"] = "false"  # openai's SDKs repeat every 429, 409 and 5xx else
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(dialect.body_of(error), status_code=dialect.status_of(error), headers=headers)

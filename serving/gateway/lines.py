@@ -40,7 +40,8 @@ class AppLines:
         await self._app(_scope(owner, endpoint, request_id, len(body), self._priority), receive, send)
         head = sent[0]
         text = b"".join(message.get("body", b"") for message in sent[1:])
-        return Answer(head["status"], request_id, text, _retry_after(head))
+        is_final = dict(head["headers"]).get(b"x-should-retry") == b"false"
+        return Answer(head["status"], request_id, text, _retry_after(head), is_final)
 
 
 def _scope(owner: Caller, path: str, request_id: str, length: int, priority: int) -> dict[str, Any]:

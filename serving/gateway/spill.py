@@ -1,7 +1,8 @@
 """Spill-over: a deployment that cannot take a request hands it to another, before its first token.
 
 As Azure does it, on 429, 500, 503 and a prompt that is too long (azure-wire-format, 1.10). What the caller may not do,
-cannot pay or has asked wrongly is the same everywhere and does not spill; nor does what has already cost tokens.
+cannot pay or has asked wrongly is the same everywhere and does not spill; nor does what has already cost tokens, or
+what replicas died of.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 
-from serving.errors import ContextTooLong, InvalidRequest, ServingError, TooManyRequests
+from serving.errors import ContextTooLong, FatalRequest, InvalidRequest, ServingError, TooManyRequests
 from serving.gateway.catalog import Deployment
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.record import RequestRecord
@@ -42,4 +43,4 @@ async def first_that_answers(
 def spills(error: ServingError) -> bool:
     if isinstance(error, TooManyRequests | ContextTooLong):
         return True
-    return error.free and not isinstance(error, InvalidRequest)
+    return error.free and not isinstance(error, InvalidRequest | FatalRequest)

@@ -36,6 +36,7 @@ Event = Literal[
     "breaker_changes",
     "lost_records", "refused_records", "reckonings", "unusable_usage",
     "routed", "spills", "batch_lines", "repeats_away", "spans", "replica_retries", "lost_log_lines",
+    "fatal_requests",
 ]  # fmt: skip
 Book = Literal["usage", "audit"]
 _EVENTS: dict[Event, tuple[str, list[str]]] = {
@@ -56,6 +57,7 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "breaker_changes": ("Circuit breakers of endpoints by the state that they changed to.", ["deployment", "state"]),
     "lost_records": ("Records of usage or audit that could neither be written nor kept.", ["book"]),
     "spans": ("Spans of traces: exported, dropped because too many waited, or failed at the receiver.", ["result"]),
+    "fatal_requests": ("Requests that were refused because two replicas had died while they had them.", ["deployment"]),
     "replica_retries": ("Requests that a replica did not take and that were sent to another.", ["deployment"]),
     "lost_log_lines": ("Lines of the request log that could not be written, such as on a full disk.", []),
     "reckonings": (

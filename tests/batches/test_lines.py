@@ -192,5 +192,10 @@ def test_what_broke_is_tried_a_few_times_and_what_is_wrong_never() -> None:
     assert [wait(status) for status in (200, 400, 401, 403, 404, 413, 422, 429)] == [None] * 8
 
 
+def test_what_the_server_says_to_be_final_is_not_tried_again() -> None:
+    for status in (429, 500, 502, 503):
+        assert wait_before_another(Answer(status, "r", b"", 1.0, is_final=True), 1, tries=3) is None
+
+
 def test_waits_are_spread() -> None:
     assert (wait(503, chance=0.0), wait(503, chance=1.0)) == (0.25, 0.5)
