@@ -22,11 +22,12 @@ from serving.errors import (
 from serving.gateway.estimate import TokenEstimate
 from serving.grammars.schemas import SchemaBudget, SchemaCosts
 from serving.protocol import openai
+from serving.protocol.media import check_media
 from serving.protocol.messages import check_messages
 from serving.protocol.openai import ChatRequest, EmbeddingsRequest, InferenceRequest
 from serving.tenants.callers import Caller
 
-_OURS = frozenset({"user", "service_tier", "input_type", "best_of", "modalities"})
+_OURS = frozenset({"user", "service_tier", "input_type", "best_of", "modalities", "functions", "function_call"})
 """Fields that the gateway itself obeys; engines do not get them."""
 _AZURE_NAMES = {"chat": "chatCompletion", "completions": "completion", "embeddings": "embeddings"}
 
@@ -138,6 +139,7 @@ class Deployment:
         body = {name: value for name, value in fields.items() if value is not None}
         if isinstance(request, ChatRequest):
             body["messages"] = check_messages(request.messages)
+            check_media(body["messages"])
         body["model"] = self.model
         if isinstance(request, EmbeddingsRequest):
             return body

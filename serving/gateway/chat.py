@@ -18,6 +18,7 @@ from serving.gateway.catalog import Deployment
 from serving.gateway.dialects.dialect import spoken_in
 from serving.gateway.digests import prompt_bytes
 from serving.gateway.form import PLAIN, Form
+from serving.gateway.functions import form_of
 from serving.gateway.once import OnceRoute
 from serving.gateway.parts import Gateway
 from serving.gateway.spill import first_that_answers
@@ -36,7 +37,7 @@ EmbeddingsBody = Annotated[EmbeddingsRequest, Depends(read_as(EmbeddingsRequest)
 @router.post("/v1/chat/completions", openapi_extra=described_by(ChatRequest))
 async def chat(caller: SignedIn, body: ChatBody, gateway: Gateway, request: Request) -> Response:
     """Answer a conversation; with `stream: true` as server-sent events."""
-    return await answer(body, caller, gateway, request)
+    return await answer(body, caller, gateway, request, form=form_of(body))
 
 
 @router.post("/v1/completions", openapi_extra=described_by(CompletionRequest))

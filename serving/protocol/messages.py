@@ -13,7 +13,8 @@ from serving.errors import ForbiddenField, InvalidRequest
 from serving.protocol import bounds
 
 Messages = list[dict[str, Any]]
-ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+"""function: what answers a `function_call`, as it was before tools."""
 PARTS = {
     "text": {"type", "text"},
     "refusal": {"type", "refusal"},
@@ -32,14 +33,32 @@ def check_messages(messages: Messages) -> Messages:
 
     Raises ForbiddenField, InvalidRequest; they name the place and quote nothing.
     """
-    checked, parts = [], 0
+    checked: Messages = []
+    called: dict[str, str] = {}
+    parts = 0
     for position, message in enumerate(messages):
+        message = _as_tools(message, position, called)
         if isinstance(content := message.get("content"), list):
             parts += len(content)
         if parts > bounds.PARTS:
             raise InvalidRequest(f"'messages' has more than {bounds.PARTS} parts.", param="messages")
         checked.append(_message(message, f"messages[{position}]"))
     return checked
+
+
+def _as_tools(message: dict[str, Any], position: int, called: dict[str, str]) -> dict[str, Any]:
+    """A message with a function's call or answer as one with a tool's. called: the ids of calls, by function."""
+    where, call = f"messages[{position}]", message.get("function_call")
+    if message.get("role") == "function":
+        name = text_of(message.get("name"), f"{where}.name", most=bounds.NAME)
+        if name not in called:
+            raise InvalidRequest(f"{where} answers no function_call that came before it.", param=where)
+        return {"role": "tool", "tool_call_id": called[name], "content": message.get("content")}
+    if message.get("role") == "assistant" and call is not None and message.get("tool_calls") is None:
+        given = call.get("name") if isinstance(call, dict) else None
+        called[text_of(given, f"{where}.function_call.name", most=bounds.NAME)] = id = f"call_{position}"
+        return {**message, "tool_calls": [{"id": id, "type": "function", "function": call}]}
+    return message
 
 
 def _message(message: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -217,6 +217,29 @@ class ChatRequest(CompletionRequestBase):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 
+    # As they were before tools; the answer is put back (gateway/functions.py).
+    functions: Tools | None = None
+    function_call: Literal["none", "auto"] | Described | None = None
+
+    @model_validator(mode="after")
+    def _functions_are_tools(self) -> Self:
+        if self.function_call is not None and self.functions is None:
+            raise InvalidRequest("'function_call' needs 'functions'.", param="function_call")
+        if self.functions is None:
+            return self
+        if self.tools is not None or self.tool_choice is not None:
+            raise InvalidRequest("Send 'tools' or 'functions', not both.", param="functions")
+        if not all(isinstance(function.get("name"), str) for function in self.functions):
+            raise InvalidRequest("Each of 'functions' must have a name.", param="functions")
+        choice = self.function_call
+        if isinstance(choice, dict) and not isinstance(choice.get("name"), str):
+            raise InvalidRequest("'function_call' must be none, auto, or an object with a name.", param="function_call")
+        if self.functions:
+            self.tools = [{"type": "function", "function": function} for function in self.functions]
+            self.parallel_tool_calls = False
+            self.tool_choice = {"type": "function", "function": choice} if isinstance(choice, dict) else choice
+        return self
+
     @model_validator(mode="after")
     def _answers_are_text(self) -> Self:
         if set(self.modalities or ()) - {"text"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from typing import Any
@@ -14,6 +15,9 @@ from tests.local import RecordingEngine, chat, error_of
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 CANARY = "Zebulon-Quackenbush-19470231"
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x02\0\0\0\0\0\0\0\0\0\0\0IDAT\0\0\0\0"
+MP3 = b"\xff\xfb\x90\x00" + b"\0" * 400
+MP4 = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x6cmoov\0\0\0\x64mvhd" + b"\0" * 14 + b"\x03\xe8" + b"\0\0\x03\xe8"
 
 
 @pytest.mark.parametrize(("path", "body"), [(CHAT, chat()), (COMPLETIONS, {"model": "echo", "prompt": "x"})])
@@ -47,7 +51,8 @@ async def test_media_at_an_address_is_refused_and_inline_media_is_not(site: Open
         assert error_of(response, 400, "forbidden_field")["param"] == "messages[0].content[0]"
         assert CANARY not in response.text
     assert not engine.asked
-    inline = {"type": kind, kind: {"url": "data:image/png;base64,AA=="}}
+    data = {"image_url": PNG, "audio_url": MP3, "video_url": MP4}[kind]
+    inline = {"type": kind, kind: {"url": f"data:x/y;base64,{base64.b64encode(data).decode()}"}}
     assert (await client.post(CHAT, json=chat(messages=[{"role": "user", "content": [inline]}]))).status_code == 200
 
 

@@ -165,6 +165,9 @@ def name_own_fields(error: InvalidRequest) -> None:
         if error.param == theirs:
             error.param = ours
             error.message = error.message.replace(theirs, ours)
+    if error.param and error.param.startswith("messages["):  # whose numbers are not those of the input
+        error.message = error.message.replace(error.param, "'input'")
+        error.param = "input"
 
 
 def _tools_of(request: ResponsesRequest) -> tuple[list[dict[str, Any]] | None, str | dict[str, Any] | None]:
