@@ -109,7 +109,7 @@ def test_a_part_that_is_not_content_is_refused_by_its_place(part: object, error:
 def test_each_schema_is_found_with_its_place() -> None:
     tools = [{"type": "function", "function": {"name": n}} for n in "ab"]
     request = ChatRequest(messages=[{"role": "user"}], tools=tools, response_format={"type": "json_object"})
-    assert [place for place, _ in schemas_of(request)] == ["response_format", "tools[0]", "tools[1]"]
+    assert [placed.place for placed, _ in schemas_of(request)] == ["response_format", "tools[0]", "tools[1]"]
     assert schemas_of(CompletionRequest(prompt="x")) == []
 
 
