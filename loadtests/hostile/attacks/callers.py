@@ -10,7 +10,7 @@ from loadtests.hostile.attacks.schemas import CHAT, RESPONSES
 from loadtests.hostile.wire import Mallory
 
 MIB = 2**20
-REFUSED = gets(400, 401, 403, 404, 405, 409, 413, 415, 422, 429)
+REFUSED = gets(400, 401, 403, 404, 405, 409, 413, 414, 415, 422, 429)
 TAKEN = REFUSED | gets(200)
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 

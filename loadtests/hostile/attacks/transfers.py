@@ -63,20 +63,18 @@ async def slow_body(m: Mallory, n: int) -> AsyncIterator[bytes]:
         await asyncio.sleep(1.0)
 
 
-_of = Kind("transfers", REFUSED | gets("closed", "reset"))
+_of = Kind("transfers", REFUSED | gets(431, "closed", "reset"))
 ATTACKS = (
     _of("compressed body", "64 MiB in 64 KiB of gzip", asking(compressed)),
     _of("bytewise body", "60,000 chunks of a byte", asking(bytewise, rate=2), REFUSED | gets(200)),
-    _of(
-        "odd chunks", "sizes that are none", asking(odd_chunks, rate=8, patience=8), REFUSED | gets("closed", "silent")
-    ),
-    _of("odd lengths", "none, or two", asking(odd_lengths, rate=8, patience=8), REFUSED | gets("closed", "reset", 501)),
+    _of("odd chunks", "sizes that are none", asking(odd_chunks, rate=8, patience=8), _of.gets | gets("silent")),
+    _of("odd lengths", "none, or two", asking(odd_lengths, rate=8, patience=8), _of.gets | gets(501)),
     _of("endless body", "40 MB of spaces", asking(endless, rate=2, at_most=3)),
     _of(
         "slow bodies",
         "200 of a byte a second",
         asking(slow_body, rate=40, at_most=200, patience=10),
-        REFUSED | gets("closed", "reset", "silent"),
+        _of.gets | gets("silent"),
         short=True,
     ),
 )
