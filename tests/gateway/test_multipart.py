@@ -100,3 +100,9 @@ async def test_a_file_under_another_name_is_a_field_and_bounded_as_one() -> None
     other = part('Content-Disposition: form-data; name="other"; filename="b"', b"x" * 70_000)
     with pytest.raises(InvalidRequest, match="too long"):
         await read(ONE_FILE + other + b"--cut--\r\n")
+
+
+async def test_no_byte_of_a_broken_body_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InvalidRequest):
+        await read(b"--cuX Zephyrine")
+    assert not caplog.records
