@@ -16,7 +16,8 @@ Run = Callable[[Mallory], Coroutine[Any, Any, None]]
 class Attack:
     """gets: statuses, or words of wire.py, that are right answers; anything else is a fault of the product.
 
-    same_address: as the bystander, as behind one NAT. short: part of the short form, which the tests run.
+    same_address: as the bystander, as behind one NAT. leaves_files: whole ones, which are its author's to delete.
+    short: part of the short form, which the tests run.
     """
 
     name: str
@@ -24,8 +25,9 @@ class Attack:
     what: str
     run: Run
     gets: frozenset[str]
-    seconds: float = 6.0
+    seconds: float = 5.0
     same_address: bool = False
+    leaves_files: bool = False
     short: bool = False
 
 
@@ -35,7 +37,7 @@ class Kind:
 
     section: Section
     gets: frozenset[str]
-    seconds: float = 6.0
+    seconds: float = 5.0
 
     def __call__(
         self,
@@ -46,9 +48,10 @@ class Kind:
         *,
         short: bool = False,
         same_address: bool = False,
+        leaves_files: bool = False,
     ) -> Attack:
         right = self.gets if gets is None else gets
-        return Attack(name, self.section, what, run, right, self.seconds, same_address=same_address, short=short)
+        return Attack(name, self.section, what, run, right, self.seconds, same_address, leaves_files, short)
 
 
 def asking(make: Callable[[Mallory, int], Any], *, rate: float = 4.0, at_most: int = 8, patience: float = 30.0) -> Run:

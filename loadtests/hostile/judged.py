@@ -64,7 +64,7 @@ class Found:
             (bool(wrong), f"answers: {', '.join(wrong)}"),
             (not self.got, "the attacker got nothing"),
             (math.isinf(self.calm_s), "not as before"),
-            (self.stored > 0, f"{self.stored} bytes of files left"),
+            (self.stored > 0 and not self.attack.leaves_files, f"{self.stored} bytes of files left"),
             (bool(self.leaked), f"its text is in {', '.join(self.leaked)}"),
             (self.counted < self.void, "void: the bystander was late"),
         )

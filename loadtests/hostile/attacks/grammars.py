@@ -13,6 +13,7 @@ from loadtests.hostile.wire import Mallory
 
 REFUSED = gets(400, 413, 429)
 TAKEN = REFUSED | gets(200)
+BATCH = TAKEN | gets("lines done", "lines refused")
 
 
 def by_chat(schema: Callable[[int], Any], path: str = schemas.CHAT, **fields: Any) -> Run:
@@ -129,7 +130,7 @@ ATTACKS = (
     _of("giant enum", "50,000 texts", by_chat(schemas.giant_enum)),
     _of("many enums", "60 of 400 texts", by_chat(schemas.many_enums), TAKEN),
     _of("long constant", "a megabyte", by_chat(schemas.long_constant)),
-    _of("doubled definitions", "each holds the next twice, 40 times", by_chat(schemas.doubled), short=True),
+    _of("doubled definitions", "each holds the next twice, 40 times", by_chat(schemas.doubled), TAKEN, short=True),
     _of("circular definitions", "each is the other", by_chat(schemas.recursive), TAKEN),
     _of("combined schemas", "allOf of anyOf and oneOf, not, if", by_chat(schemas.combined), TAKEN),
     _of("deep schema", "400 arrays in each other", by_chat(schemas.deep)),
@@ -143,7 +144,7 @@ ATTACKS = (
     _of("schema by responses", "text.format and tools of /v1/responses", asking(by_responses), short=True),
     _of("schema by dialects", "Azure's paths, /models, text completions", asking(by_other_dialects), TAKEN),
     _of(
-        "schema by batch", "20 lines", by_batches, gets(200, 400, 429, "lines done", "lines refused"), short=True
+        "schema by batch", "20 lines", by_batches, BATCH, leaves_files=True, short=True
     ),
     _of("new sound schemas", "ordinary ones, each another", by_chat(schemas.sound), gets(200, 429)),
     _of("schemas near the bounds", "as dear as may be, each another", by_chat(schemas.near_the_bounds), TAKEN),

@@ -113,8 +113,8 @@ ATTACKS = (
     _of("long preamble", "24 MB of fields before a file", asking(preamble, rate=3), REFUSED | gets("closed", "reset")),
     _of("cut uploads", "10 MB of 100", cut_uploads, REFUSED | gets("silent", "closed", "reset"), short=True),
     _of("big uploads", "40 MB a second, deleted again", big_uploads),
-    _of("bad lines", "batches of what are no lines", bad_lines),
-    _of("heavy batch", "lines of 400 KB of empty lists", heavy_batch, _BATCH, short=True),
-    _of("long batch", "2,000 sound lines", long_batch, _BATCH),
-    _of("many batches", "20 a second of one file", many_batches),
+    _of("bad lines", "batches of what are no lines", bad_lines, leaves_files=True),
+    _of("heavy batch", "lines of 400 KB of empty lists", heavy_batch, _BATCH, leaves_files=True, short=True),
+    _of("long batch", "2,000 sound lines", long_batch, _BATCH, leaves_files=True),
+    _of("many batches", "20 a second of one file", many_batches, leaves_files=True),
 )
