@@ -117,7 +117,8 @@ def test_schemas_that_ask_for_more_than_there_is_are_answered_at_once(place: Sit
     for schema in (wide, again, {"allOf": [{"$ref": "#"}] * 8}, {"type": "string", "minLength": 10**9}):
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         status, _, body = send(request(place, "POST", PATH, json.dumps(chat(response_format=form)).encode()))
-        assert status == 200 or json.loads(body)["error"]["code"] == "context_length_exceeded", body
+        refusals = ("context_length_exceeded", "invalid_request")
+        assert status == 200 or json.loads(body)["error"]["code"] in refusals, body
     for bound in ("1e999", "-1e999", ENDLESS):
         schema = f'{{"type":"integer","minimum":{bound},"maximum":{bound}}}'
         form = f',"response_format":{{"type":"json_schema","json_schema":{{"schema":{schema}}}}}'

@@ -48,6 +48,18 @@ def lists_elsewhere(m: Mallory, n: int) -> bytes:
     return spliced(m, places[n % len(places)], filled(b"[[]]"))
 
 
+def lists_at_every_path(m: Mallory, n: int) -> bytes:
+    """A million lists, as the body or in a field of it."""
+    paths = (
+        "/v1/responses", "/v1/batches", "/v1/embeddings", "/v1/completions", "/admin/v1/keys", "/admin/v1/tenants",
+        "/models/chat/completions?api-version=2024-05-01-preview", "/openai/v1/responses", "/v1/batches/a/cancel",
+        f"/openai/deployments/{m.target.model}/embeddings?api-version=2024-10-21", "/v1/responses/a/cancel",
+    )  # fmt: skip
+    lists = filled((b"[[]]", b"[" * 50 + b"]" * 50)[n % 2])
+    data = lists if n % 3 == 2 else b'{"model": "m", "input": %s, "metadata": {}}' % lists
+    return m.post(paths[n % len(paths)], data)
+
+
 def one_deep_list(m: Mallory, n: int) -> bytes:
     depth = (200, 5_000, 100_000, MOST // 2)[n % 4]
     return with_content(m, b"[" * depth + b"]" * depth) if n % 3 else b"[" * depth
@@ -141,6 +153,7 @@ ATTACKS = (
     _of("nested lists", "20,000 lists of depth 100 in a message", body(nested_lists), short=True),
     _of("empty lists", "1.4 million `[]` or `{}`", body(empty_lists), short=True),
     _of("lists in other fields", "a million lists in fields that are looked at late", body(lists_elsewhere)),
+    _of("lists at every path", "a million, at each route", asking(lists_at_every_path), REFUSED | gets(401, 403, 404)),
     _of("deep list", "up to two million deep", body(one_deep_list)),
     _of("wide object", "250,000 names", body(wide_object)),
     _of("repeated name", "the same field 200,000 times", body(one_name)),

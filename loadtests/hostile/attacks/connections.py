@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from loadtests.hostile.attack import Kind, Run, asking, gets
+from loadtests.hostile.attacks.filing import upload
 from loadtests.hostile.attacks.schemas import CHAT
 from loadtests.hostile.wire import _STATUS, CLOSED, RESET, UNREACHABLE, Mallory
 
@@ -81,6 +82,24 @@ async def slow_readers(mallory: Mallory) -> None:
         mallory.tally[RESET] += 1
 
     await mallory.steadily(one, rate=10, at_most=30)
+
+
+async def slow_downloads(mallory: Mallory) -> None:
+    """Of a file of 20 MB, by who reads a few KiB of it."""
+    file = await upload(mallory, b'{"custom_id": "a"}\n' * 1_000_000)
+
+    async def one(_: int) -> None:
+        with suppress(OSError, TimeoutError):
+            async with mallory.connection(small=True) as (reader, writer):
+                writer.write(mallory.request("GET", f"/v1/files/{file}/content"))
+                await asyncio.wait_for(reader.read(2000), 5)
+                await asyncio.sleep(max(0.0, mallory.left))
+                mallory.tally[HELD] += 1
+                return
+        mallory.tally[RESET] += 1
+
+    await mallory.steadily(one, rate=10, at_most=30)
+    await mallory.ask(mallory.request("DELETE", f"/v1/files/{file}"))
 
 
 def leaving(after: float, *, rate: float, reset: bool = False) -> Run:
@@ -188,6 +207,7 @@ ATTACKS = (
     _of("idle connections", "2,000 that say nothing", holding(2000)),
     _of("opened and closed", "400 a second", opened_and_closed, gets("left", "reset", "unreachable")),
     _of("slow readers", "30 streams and documents that nobody reads", slow_readers, gets("held", "reset"), short=True),
+    _of("slow downloads", "30 of a file that nobody reads", slow_downloads, gets(200, "held", "reset")),
     _of("streams left at once", "50 a second", leaving(0.0, rate=50), LEFT, short=True),
     _of("streams left soon", "20 a second, after their first bytes", leaving(0.1, rate=20), LEFT),
     _of("pipelining", "100 requests in one go", asking(pipelined, rate=5), gets(200, 401, 429)),
