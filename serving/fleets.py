@@ -78,7 +78,7 @@ def profile_of(settings: Settings, deployment: Deployment) -> CapacityProfile:
         return CapacityProfile.from_numbers(json.loads(file.read_text()))
     except OSError as error:
         raise SettingsError(f"{file}: {error.strerror}; `clinserve profile {deployment.name}` writes it") from None
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
         raise SettingsError(f"{file}: {error}") from None
 
 

@@ -158,7 +158,7 @@ class Notes:
     def server(self) -> int | None:
         """The process that serves here."""
         pid = self._read("serve").get("pid")
-        return pid if isinstance(pid, int) else None
+        return pid if isinstance(pid, int) and 1 < pid < 2**31 else None
 
     def ask(self, restart: Collection[str]) -> str:
         """The note's id."""
@@ -188,7 +188,7 @@ class Notes:
     def _read(self, name: str) -> dict[str, Any]:
         try:
             found = json.loads(self._file(name).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

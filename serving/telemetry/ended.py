@@ -41,14 +41,14 @@ def counted_files(directory: Path) -> Iterator[list[Path]]:
     with _alone(directory):
         ended = _latest(directory)
         for file in directory.glob("*.db"):
-            if not _lives(pid := file.stem.rpartition("_")[2]):
+            if file.is_file() and not _lives(pid := file.stem.rpartition("_")[2]):
                 _put_away(file, pid, ended)
         try:
             ended = _added_up(ended)
         except OSError as error:  # the disk is full: what is in the folder counts as it is
             _log.warning("metrics: those of ended processes cannot be added up: %s", error.strerror)
         # Empty: of a process that is just opening it.
-        yield [file for folder in (directory, ended) for file in folder.glob("*.db") if file.stat().st_size]
+        yield [file for folder in (directory, ended) for file in folder.glob("*.db") if _size(file)]
 
 
 @contextmanager
@@ -135,6 +135,13 @@ def _checked(file: Path) -> Iterator[tuple[str, float]]:
         _, _, labels, _ = json.loads(key)
         dict(labels)
         yield key, value
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:
+        return 0
 
 
 def _lives(pid: str) -> bool:

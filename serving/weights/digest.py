@@ -55,7 +55,7 @@ class Digests:
         """Raises WeightsError."""
         state = _state_of(directory)
         entry = self._read().get(str(directory))
-        if entry is not None and entry.get("files") == state:
+        if entry is not None and entry.get("files") == state and DIGEST.fullmatch(str(entry.get("digest"))):
             return str(entry["digest"])
         digest = digest_of(directory)
         self.remember(directory, digest)
@@ -75,9 +75,11 @@ class Digests:
     def _read(self) -> dict[str, dict[str, object]]:
         try:
             value = json.loads(self._cache.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return value if isinstance(value, dict) else {}
+        return (
+            {path: entry for path, entry in value.items() if isinstance(entry, dict)} if isinstance(value, dict) else {}
+        )
 
 
 def _state_of(directory: Path) -> list[list[object]]:

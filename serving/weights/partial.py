@@ -43,7 +43,9 @@ class Partial:
 
     def _known(self) -> bool:
         try:
-            return self._file.stat().st_size == self.blob.size and self._marks.read_bytes().startswith(self._head)
+            marks, pieces = self._marks.read_bytes(), -(-self.blob.size // self._piece)
+            whole = marks.startswith(self._head) and len(marks) == len(self._head) + pieces
+            return self._file.stat().st_size == self.blob.size and whole
         except OSError:
             return False
 
