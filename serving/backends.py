@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from serving import settings as config
 from serving.azure_tokens import EntraTokens
 from serving.deployments.naming import SECRET_HEADER
+from serving.deployments.proxy.proof import proof_headers
 from serving.engines.breaker import BreakingEngine
 from serving.engines.credentials import Credential, KeyCredential, NoCredential, TokenCredential
 from serving.engines.deaths import Deaths
@@ -97,7 +98,7 @@ def build_engine(
         return http(
             endpoints_of(deployment.name, build_router(deployment, metrics)),
             model=deployment.name,
-            headers={SECRET_HEADER: secrets.engine},
+            headers={SECRET_HEADER: secrets.engine} | proof_headers(),
             ours=True,
             ready_path="/health",
             room=WaitingRoom(

@@ -26,6 +26,7 @@ from serving.commands.doctor_disks import about_disks
 from serving.commands.finding import Finding, State
 from serving.commands.serve import CannotStart, check_machine, memory_needed
 from serving.deployments import weights
+from serving.deployments.leftovers import ServerRuns
 from serving.settings import Settings, SettingsError
 from serving.weights.files import check_kinds, files_of
 from serving.weights.source import BlobSource, FolderSource, HubSource, WeightsError
@@ -126,6 +127,9 @@ def _gpus() -> list[str]:
 def about_configuration(settings: Settings) -> Iterator[Finding]:
     need = memory_needed(settings)
     yield Finding("needs", "ok", f"about {need:.1f} GiB of memory for {len(settings.deployments)} deployment(s)")
+    if left := [p for _, processes in ServerRuns(settings.server.state_dir).left() for p in processes]:
+        detail = f"an earlier server was killed, and {len(left)} of its processes run on"
+        yield Finding("leftovers", "warning", detail, "the next start ends them; until then they may have its port")
     try:
         check_machine(settings)
         yield Finding("can start", "ok", f"{settings.server.host}:{settings.server.port} is free and memory suffices")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -25,7 +24,7 @@ from serving import app, applications
 from serving import settings as config
 from serving.commands.progress import Progress
 from serving.commands.rollout import CannotReload, Rollouts
-from serving.deployments import weights
+from serving.deployments import leftovers, weights
 from serving.disk import write_whole
 from serving.errors import InvalidRequest
 from serving.protocol.addresses import origin_of
@@ -50,6 +49,12 @@ class CannotStart(Exception):
 def serve(read: Callable[[], Settings]) -> None:
     """Run until Ctrl-C or SIGTERM. read: the configuration, now and at each reload. Raises CannotStart, SettingsError."""
     progress, settings = Progress(), read()
+    if ended := leftovers.ServerRuns(settings.server.state_dir).sweep():
+        names = ", ".join(sorted(set(ended)))
+        progress.console.print(
+            f"  An earlier server was killed; {len(ended)} of its processes ran on and have been ended: {names}",
+            highlight=False,
+        )
     check_machine(settings)
     app.check_backends(settings)
     app.check_traces(settings)
@@ -168,19 +173,15 @@ def _read_key(file: Path) -> str:
 
 
 def _in_one_process(settings: Settings, progress: Progress, key: str | None) -> None:
-    import uvicorn
+    from serving.commands.http_server import server_of
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app.process_app(settings),
-            host=settings.server.host,
-            port=settings.server.port,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=5,
-            timeout_keep_alive=math.ceil(settings.server.keep_alive),
-            http="h11",  # httptools sends chunks to HTTP/1.0 clients, who cannot read them
-        )
+    listens = settings.server
+    server = server_of(
+        app.process_app(settings),
+        host=listens.host,
+        port=listens.port,
+        connections=listens.connections_per_address,
+        keep_alive=listens.keep_alive,
     )
     announcer = threading.Thread(target=_announce_when_ready, args=(settings, progress, key), daemon=True)
     announcer.start()
@@ -207,7 +208,13 @@ def _on_ray(settings: Settings, progress: Progress, key: str | None, read: Calla
     as_json = settings.telemetry.request_log == "stdout"
     settings = _logging_to_file(settings)
     fetch_weights(settings, progress)
-    cluster = LocalCluster(host=settings.server.host, port=settings.server.port, max_stream=settings.server.max_stream)
+    cluster = LocalCluster(
+        settings.server.state_dir,
+        host=settings.server.host,
+        port=settings.server.port,
+        max_stream=settings.server.max_stream,
+        connections=settings.server.connections_per_address,
+    )
     try:
         with progress.step("Started Ray"):
             cluster.start_ray(num_cpus=_cpus_reserved(settings))

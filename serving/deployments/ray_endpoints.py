@@ -23,6 +23,7 @@ from serving.deployments.naming import ENGINE_PREFIX, app_name_of
 from serving.engines.endpoints import FixedEndpoint, NoReplica, Place
 from serving.engines.engine import EngineRequest
 from serving.errors import EngineUnavailable
+from serving.protocol.addresses import origin_of
 from serving.routing.router import Router
 
 _PICK_SECONDS = 1.0
@@ -31,7 +32,7 @@ _RETRY_AFTER = 2.0
 
 
 class RayEndpoints:
-    """Endpoints of one deployment. host: the address Serve listens on; port: the proxy's. sleeps: it may have no
+    """Endpoints of one deployment. host, port: where the proxy listens. sleeps: it may have no
     replica for a while.
     """
 
@@ -39,8 +40,7 @@ class RayEndpoints:
         self.sleeps = sleeps
         self._app = app_name_of(deployment)
         self._path = f"{ENGINE_PREFIX}{deployment}/v1"
-        self._host = host
-        self._proxy = FixedEndpoint(f"http://{_reachable(host)}:{port}{self._path}")
+        self._proxy = FixedEndpoint(f"{origin_of(host, port)}{self._path}")
         self._router = router
         self._handle: Any = None
 
@@ -56,8 +56,7 @@ class RayEndpoints:
         return self._router.seat(request, reachable, avoid) if reachable else self._proxy
 
     def _url(self, host: str, port: int) -> str:
-        # Serve listens on the host it was given; on loopback the node's own address leads nowhere.
-        return f"http://{host if self._host == '0.0.0.0' else self._host}:{port}{self._path}"
+        return f"http://{host}:{port}{self._path}"
 
     async def wake(self) -> None:
         """Waiting for a replica with a place is what Serve counts as a queued request: a policy is told of it at once
@@ -85,7 +84,3 @@ def _running(handle: Any) -> dict[str, tuple[str, int] | None]:
     router = handle._router._asyncio_router.request_router
     replicas = list(router.curr_replicas.values()) if router is not None else []
     return {replica.replica_id.unique_id: replica.backend_http_endpoint for replica in replicas}
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host == "0.0.0.0" else host

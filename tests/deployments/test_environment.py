@@ -10,11 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
+import pytest
 
 from serving.deployments import environment
 from serving.deployments.environment import SWITCHES, free_ports, haproxy_command, node_environment, serve_environment
 from serving.deployments.http_middleware import middlewares
 from serving.deployments.naming import app_name_of
+from serving.deployments.proxy.proof import PROOF, OnlyThroughProxy
 from serving.gateway.middleware import RequestId
 
 RAY = find_spec("ray")
@@ -70,11 +72,13 @@ def test_nothing_is_reported_to_anybody_and_the_control_plane_asks_for_a_token()
     )
 
 
-def test_the_middleware_that_ray_serve_is_told_to_load_exists() -> None:
+def test_the_middleware_that_ray_serve_is_told_to_load_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"{middlewares.__module__}.{middlewares.__qualname__}"
     assert SWITCHES["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] == path
-    (only,) = middlewares()
-    assert (repr(only.cls), only.kwargs) == (repr(RequestId), {"kept_under": "/_engine/"})
+    monkeypatch.setenv(PROOF, "a secret")
+    inner, outer = middlewares()
+    assert (repr(inner.cls), inner.kwargs) == (repr(RequestId), {"kept_under": "/_engine/"})
+    assert (repr(outer.cls), outer.kwargs) == (repr(OnlyThroughProxy), {"proof": "a secret"})
 
 
 def test_free_ports_differ() -> None:

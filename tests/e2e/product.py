@@ -31,7 +31,7 @@ class Product:
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.metrics_url = f"http://127.0.0.1:{self.port + METRICS_ABOVE}/metrics"
-        self._lines: list[str] = []
+        self._lines = []
         self._given: dict[str, str] = {}
         self.killed_gateways = 0
         """By tests: their audit chains stay open."""
@@ -68,6 +68,8 @@ class Product:
         return os.environ | ours | self._given
 
     def start(self) -> None:
+        """Also again, with a new output."""
+        self._lines: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "serving.cli", "serve", "--config", self.config, "--port", str(self.port)],
             cwd=ROOT,

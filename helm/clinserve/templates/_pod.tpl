@@ -116,6 +116,9 @@ azure.workload.identity/use: "true"
 - {name: RAY_SERVE_HAPROXY_SOCKET_PATH, value: /run/clinserve/admin.sock}
 - {name: RAY_SERVE_HAPROXY_SERVER_STATE_BASE, value: /run/clinserve}
 - {name: RAY_SERVE_HAPROXY_SERVER_STATE_FILE, value: /run/clinserve/server-state}
+- {name: RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S, value: "60"}
+{{- $proxies := int (dig "server" "trusted_proxies" 0 .Values.config) }}
+- {name: CLINSERVE_PROXY_CONNECTIONS, value: {{ dig "server" "max_connections_per_address" (ternary 0 1024 (gt $proxies 0)) .Values.config | toString | quote }}}
 - {name: RAY_worker_niceness, value: "0"}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: VLLM_NO_USAGE_STATS, value: "1"}
