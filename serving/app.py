@@ -159,7 +159,7 @@ def build_parts(
             check_audit=audit.check,
         ),
         settlements=settlements,
-        books=Books(governance.ledger, audit, governance.prices),
+        books=Books(governance.ledger, audit, governance.prices, governance.access),
         answers=Answers(repeats, Sealer(secrets.content), secrets.content, largest=settings.idempotency.max_answer),
         administration=governance.administration,
         files=jobs.files,
@@ -183,6 +183,7 @@ def build_parts(
             traces,
             audit,
             governance.ledger,
+            governance.access,
             governance.anchor_check,
             governance.policies,
             governance.tokens,
@@ -248,9 +249,18 @@ def build_log(settings: Settings, metrics: Metrics) -> RequestLog:
     if told.request_log == "off":
         return NoLog()
     if told.request_log == "stdout":
-        return JsonLog.on_stdout(level=told.log_level, share=told.log_share, on_lost=on_lost)
-    file, size, keep = request_log_file(settings), told.log_size, told.log_keep
-    return JsonLog.in_file(file, size=size, keep=keep, level=told.log_level, share=told.log_share, on_lost=on_lost)
+        return JsonLog.on_stdout(
+            level=told.log_level, share=told.log_share, addresses=told.log_addresses, on_lost=on_lost
+        )
+    return JsonLog.in_file(
+        request_log_file(settings),
+        size=told.log_size,
+        keep=told.log_keep,
+        level=told.log_level,
+        share=told.log_share,
+        addresses=told.log_addresses,
+        on_lost=on_lost,
+    )
 
 
 def request_log_file(settings: Settings) -> Path:

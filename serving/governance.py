@@ -24,6 +24,7 @@ from serving.engines.deaths import KEPT_SECONDS, Deaths, MemoryDeaths, SharedDea
 from serving.secrets import AdministrationSecrets, NoVault, Secrets, SecretSource, Vault
 from serving.settings import Settings
 from serving.telemetry.metrics import Metrics
+from serving.tenants.access import AccessLog
 from serving.tenants.administration import Administration
 from serving.tenants.audit import Checkpoint, Head, Unreadable
 from serving.tenants.audit_anchor_check import AnchorCheck
@@ -31,7 +32,7 @@ from serving.tenants.audit_anchors import AnchorFolder, Anchors, NoAnchors
 from serving.tenants.audit_log import AuditLog, NoAudit
 from serving.tenants.callers import ROLES, SYSTEM_TENANT, Caller
 from serving.tenants.exclusive_roles import ExclusiveRoles
-from serving.tenants.keys import Keyring
+from serving.tenants.keys import Keyring, utcnow
 from serving.tenants.ledger import (
     Ledger,
     LedgerHistory,
@@ -70,6 +71,7 @@ class Governance:
     quotas: Quotas
     ledger: Ledger
     audit: AuditLog | NoAudit
+    access: AccessLog
     anchor_check: AnchorCheck
     administration: Administration
     prices: Mapping[str, Price]
@@ -129,6 +131,7 @@ def build_governance(
     )
     ledger = build_ledger(settings, usage, metrics)
     audit = build_audit(settings, secrets, audit_store, metrics, on_checkpoint)
+    access = AccessLog(audit, utcnow)
     return Governance(
         keyring=keyring,
         standing=Standing(keys, cache_seconds=settings.keys.cache),
@@ -137,6 +140,7 @@ def build_governance(
         quotas=build_quotas(settings, secrets, LedgerHistory(usage, ledger), metrics),
         ledger=ledger,
         audit=audit,
+        access=access,
         anchor_check=AnchorCheck(
             audit_store,
             anchors_of(settings),
@@ -154,6 +158,7 @@ def build_governance(
             default_limits=defaults_of(settings)["key"],
             exclusive=exclusive_roles_of(settings),
             on_change=policies.refresh,
+            access=access,
         ),
         prices={d.name: Price(**d.price.model_dump()) for d in settings.deployments if d.price},
         database=database,
@@ -303,7 +308,10 @@ def open_office(settings: Settings) -> Office:
     audit.begin()
     keyring = Keyring(SqlKeys(database), secrets.pepper)
 
+    access = AccessLog(audit, utcnow)
+
     def close() -> None:
+        access.flush()
         audit.end()
         database.dispose()
 
@@ -318,6 +326,7 @@ def open_office(settings: Settings) -> Office:
             deployments=[d.name for d in settings.deployments],
             default_limits=defaults_of(settings)["key"],
             exclusive=exclusive_roles_of(settings),
+            access=access,
         ),
         audit_store=audit_store,
         usage_store=usage,

@@ -112,6 +112,7 @@ def export_log(
 ) -> None:
     """Write the whole log as JSON lines, for 'audit verify --file'."""
     with opened(ctx) as office, counting("Exporting") as on_progress:
+        office.administration.note_read(office.actor, "audit.export")
         write_lines(output, counted(export(StoredLog(office.audit_store)), on_progress))
 
 

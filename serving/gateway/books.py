@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from serving.telemetry.record import RequestRecord
+from serving.tenants.access import Access, AccessLog, NoAccessLog
 from serving.tenants.audit import AuditEvent
 from serving.tenants.ledger import Ledger, Price, UsageRecord
 from serving.tenants.quotas import Usage
@@ -40,7 +41,14 @@ class Audit(Protocol):
 class Books:
     """The usage ledger and the audit log, as the gateway writes them. prices: by deployment."""
 
-    def __init__(self, ledger: Ledger, audit: Audit, prices: Mapping[str, Price]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        audit: Audit,
+        prices: Mapping[str, Price],
+        access: AccessLog | NoAccessLog = NoAccessLog(),  # noqa: B008  # it holds nothing
+    ) -> None:
+        self._access = access
         self._ledger = ledger
         self._audit = audit
         self._prices = prices
@@ -54,6 +62,8 @@ class Books:
         finally:
             if record.deployment:
                 self._audit.record(_event_of(record))
+            elif record.status in (401, 403):
+                self._access.note(_access_of(record), record.request_id)
 
     def _price(self, record: RequestRecord) -> None:
         if record.admitted and (price := self._prices.get(record.deployment)):
@@ -80,6 +90,16 @@ def _usage_of(record: RequestRecord) -> UsageRecord:
         first_token=record.first_token,
         duration=record.duration,
         estimated=record.estimated,
+    )
+
+
+def _access_of(record: RequestRecord) -> Access:
+    return Access(
+        action=f"{record.method} {record.route}",
+        outcome=record.outcome,
+        tenant=record.tenant,
+        actor=record.key_id or record.key_prefix,
+        address=record.address,
     )
 
 

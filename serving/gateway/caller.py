@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -9,6 +10,7 @@ from fastapi import Depends, Request
 from serving.errors import InvalidKey
 from serving.gateway.parts import Parts, parts_of
 from serving.tenants.callers import Caller
+from serving.tenants.key_text import is_key_name, prefix_of
 from serving.tenants.keys import is_key_text
 from serving.tenants.tokens import looks_like_token
 
@@ -21,6 +23,7 @@ async def identify(request: Request) -> Caller:
     StoreUnavailable, IdentityUnavailable.
     """
     parts, record = parts_of(request), request.state.record
+    record.address = client_address(request, parts.proxies) or ""  # also of who is refused
     # Set in this process alone: by a batch's worker, whose lines are from whoever submitted the batch (lines.py), or
     # by once.py, which has to know first.
     known: Caller | None = request.scope["state"].get("caller")
@@ -29,22 +32,24 @@ async def identify(request: Request) -> Caller:
     else:
         await parts.check_standing(caller := known)
     record.tenant, record.key_id, record.key_name = caller.tenant, caller.key_id, caller.key_name
-    record.address = client_address(request, parts.proxies) or ""
+    record.key_prefix = f"csk_{caller.key_id}" if is_key_name(caller.key_id) else ""
     caller = parts.bounded(caller)  # each time: a tenant's bounds hold for what it submitted, too
     if known is None or request.client is not None:  # who submitted what runs unattended was allowed from there
         caller.check_network(record.address)
     record.passed("identify")
-    return caller
+    return replace(caller, address=record.address, request_id=record.request_id)
 
 
 async def _holder(request: Request, parts: Parts) -> Caller:
     text = request.headers.get("api-key")
     if text:
+        request.state.record.key_prefix = prefix_of(text)
         return await parts.keyring.identify(text)
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     text = value.strip() if scheme.lower() == "bearer" else ""
     if not text:
         raise InvalidKey
+    request.state.record.key_prefix = prefix_of(text)
     if not is_key_text(text) and looks_like_token(text):
         return await parts.tokens.identify(text)
     return await parts.keyring.identify(text)

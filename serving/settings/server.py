@@ -227,6 +227,9 @@ class Telemetry(Section):
     log_share: float = Field(
         1.0, ge=0, le=1, description="Share of the requests that went well that have a line. All others have one."
     )
+    log_addresses: bool = Field(
+        True, description="Lines say from which address a request came. The audit log does in any case."
+    )
     log_size: Bytes = Field(128 * 2**20, description="Size at which the log file is put aside and a new one begun.")
     log_keep: int = Field(10, ge=0, description="Files that were put aside and are kept; older ones are deleted.")
     metrics: bool = Field(True, description="Have Prometheus metrics, at /metrics.")

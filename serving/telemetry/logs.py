@@ -65,20 +65,27 @@ class JsonLog:
         *,
         level: Level = "info",
         share: float = 1.0,
+        addresses: bool = True,
         draw: Callable[[], float] = random.random,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = stream
         self._lowest = _ORDER.index(level)
         self._share = share
+        self._addresses = addresses
         self._draw = draw
         self._on_lost = on_lost
 
     @classmethod
     def on_stdout(
-        cls, *, level: Level = "info", share: float = 1.0, on_lost: Callable[[], None] = lambda: None
+        cls,
+        *,
+        level: Level = "info",
+        share: float = 1.0,
+        addresses: bool = True,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> JsonLog:
-        return cls(sys.stdout, level=level, share=share, on_lost=on_lost)
+        return cls(sys.stdout, level=level, share=share, addresses=addresses, on_lost=on_lost)
 
     @classmethod
     def in_file(
@@ -89,10 +96,12 @@ class JsonLog:
         keep: int = 10,
         level: Level = "info",
         share: float = 1.0,
+        addresses: bool = True,
         on_lost: Callable[[], None] = lambda: None,
     ) -> JsonLog:
         """size, keep: as of RotatedFile."""
-        return cls(RotatedFile(path, size=size, keep=keep), level=level, share=share, on_lost=on_lost)
+        file = RotatedFile(path, size=size, keep=keep)
+        return cls(file, level=level, share=share, addresses=addresses, on_lost=on_lost)
 
     def finished(self, record: RequestRecord) -> None:
         level = _LEVELS[record.result]
@@ -111,6 +120,8 @@ class JsonLog:
                 "outcome": record.outcome,
                 "tenant": record.tenant,
                 "key_id": record.key_id,
+                "key_prefix": record.key_prefix,
+                "address": record.address if self._addresses else "",
                 "deployment": record.deployment,
                 "adapter": record.adapter,
                 "stream": record.stream,

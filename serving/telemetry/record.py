@@ -36,6 +36,8 @@ class RequestRecord:
     key_name: str = ""
     address: str = ""
     """Where the client is, as far as proxies tell."""
+    key_prefix: str = ""
+    """Of the key that was shown, also of one that is not known or not valid any more."""
     deployment: str = ""
     adapter: str = ""
     """Of the deployment's, if one was asked for."""

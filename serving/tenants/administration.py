@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from serving.errors import InvalidRequest, UnknownDeployment
+from serving.tenants.access import Access, AccessLog, NoAccessLog
 from serving.tenants.audit import Record
 from serving.tenants.audit_store import AuditQuery, AuditStore
 from serving.tenants.callers import ROLES, SYSTEM_TENANT, Caller, Network, Role
@@ -68,6 +69,7 @@ class Administration:
         exclusive: ExclusiveRoles = ExclusiveRoles(),  # noqa: B008  # frozen
         now: Callable[[], datetime] = utcnow,
         on_change: Callable[[], None] = lambda: None,
+        access: AccessLog | NoAccessLog = NoAccessLog(),  # noqa: B008  # it holds nothing
     ) -> None:
         self._tenants = tenants
         self._keyring = keyring
@@ -79,6 +81,7 @@ class Administration:
         self._exclusive = exclusive
         self._now = now
         self._on_change = on_change
+        self._access = access
         self._trail = Trail(audit, now)
 
     # Tenants
@@ -231,6 +234,7 @@ class Administration:
         """For a key_admin. tenant: None for all that the actor may see. Oldest first, also ended ones."""
         actor.require("key_admin")
         tenant = reach(actor, tenant)
+        self.note_read(actor, "key.list", tenant)
         return self._keyring.page(None if tenant is None else self._tenant(tenant).id, page)
 
     # Limits
@@ -283,18 +287,29 @@ class Administration:
 
     def usage(self, actor: Caller, query: UsageQuery) -> Page[UsageRow]:
         """For an auditor or operator; outside system, of its own tenant. Sums, as the query groups them."""
-        return self._usage.usage(_own_usage(actor, query))
+        query = _own_usage(actor, query)
+        self.note_read(actor, "usage.read", query.tenant)
+        return self._usage.usage(query)
 
     def usage_records(self, actor: Caller, query: UsageQuery) -> Iterator[UsageRecord]:
         """For an auditor or operator; outside system, of its own tenant. The requests one by one, read in pieces: the
         iterator too blocks on the database.
         """
-        return self._usage.records(_own_usage(actor, query))
+        query = _own_usage(actor, query)
+        self.note_read(actor, "usage.records", query.tenant)
+        return self._usage.records(query)
 
     def audit_records(self, actor: Caller, query: AuditQuery) -> Page[Record]:
         """For an auditor; outside system, of its own tenant. The newest first."""
         actor.require("auditor")
-        return self._audit_store.find(replace(query, tenant=reach(actor, query.tenant)))
+        query = replace(query, tenant=reach(actor, query.tenant))
+        self.note_read(actor, "audit.read", query.tenant)
+        return self._audit_store.find(query)
+
+    def note_read(self, actor: Caller, action: str, tenant: str | None = None) -> None:
+        """Somebody reads what not everybody may. tenant: whose; None: of all. Counted when it comes in numbers."""
+        access = Access(action, "ok", actor.tenant, actor.key_id, actor.address, target=tenant or "all")
+        self._access.note(access, actor.request_id)
 
     # The server's own start
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Literal, get_args
@@ -48,6 +48,7 @@ class Caller:
     key_id: the key's id, or `oidc:` and the identity's own; the subject of limits, usage and audit. deployments: the
     names that may be called, None for all. networks: where from, None for anywhere. tenant_networks: the same, of its
     tenant; both hold. expires_at: when the key ends; None for never, and for identities, which outlive their tokens.
+    address, request_id: where this request is from, and which; for the audit log.
     """
 
     tenant: str
@@ -58,6 +59,8 @@ class Caller:
     networks: tuple[Network, ...] | None = None
     tenant_networks: tuple[Network, ...] | None = None
     expires_at: datetime | None = None
+    address: str = field(default="", compare=False)
+    request_id: str = field(default="", compare=False)
 
     @property
     def is_system(self) -> bool:

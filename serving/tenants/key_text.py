@@ -55,6 +55,15 @@ def public_name(text: str) -> str:
     return text if KEY_NAME.fullmatch(text) else ""
 
 
+def prefix_of(text: str) -> str:
+    """The prefix of a whole key, which may be shown. Empty for anything else: it may be a secret of another kind."""
+    return text[:PREFIX_LENGTH] if is_key_text(text) else ""
+
+
+def is_key_name(text: str) -> bool:
+    return re.fullmatch(r"[0-9A-Za-z]{8}", text) is not None
+
+
 def checksum(body: str) -> str:
     rest, digits = zlib.crc32(body.encode()), ""
     for _ in range(6):

@@ -71,9 +71,15 @@ class Trail:
             "outcome": outcome,
             "actor_name": actor.key_name,
             "actor_tenant": actor.tenant,
+            "address": actor.address,
         }
         return AuditEvent(
-            kind="admin", at=self._now(), tenant=entry.tenant, actor=actor.key_id, request_id="", details=details
+            kind="admin",
+            at=self._now(),
+            tenant=entry.tenant,
+            actor=actor.key_id,
+            request_id=actor.request_id,
+            details=details,
         )
 
 

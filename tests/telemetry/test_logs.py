@@ -20,8 +20,8 @@ from tests.local import RecordingEngine, chat, listening
 CANARY = "Zebulon-Quackenbush-19470231"
 FIELDS = [
     "time", "level", "event", "request_id", "trace_id", "span_id", "method", "route", "status", "outcome", "tenant",
-    "key_id", "deployment", "adapter", "stream", "prompt_tokens", "cached_tokens", "completion_tokens", "ttft_ms",
-    "tpot_ms", "duration_ms",
+    "key_id", "key_prefix", "address", "deployment", "adapter", "stream", "prompt_tokens", "cached_tokens",
+    "completion_tokens", "tokens_estimated", "ttft_ms", "tpot_ms", "duration_ms",
 ]  # fmt: skip
 
 
@@ -36,8 +36,8 @@ async def test_a_line_says_who_asked_for_what_and_how_it_went(site: OpenSite) ->
         "level": "info", "event": "request", "request_id": response.headers["x-request-id"], "trace_id": "",
         "span_id": "", "method": "POST", "status": 200,
         "route": "/v1/chat/completions", "outcome": "ok", "tenant": "ward", "key_id": open_site.key[4:12],
-        "deployment": "echo", "adapter": "", "stream": True, "prompt_tokens": 3, "cached_tokens": 0,
-        "completion_tokens": 3,
+        "key_prefix": open_site.key[:12], "address": "127.0.0.1", "deployment": "echo", "adapter": "", "stream": True,
+        "prompt_tokens": 3, "cached_tokens": 0, "completion_tokens": 3, "tokens_estimated": False,
     }  # fmt: skip
 
 

@@ -27,7 +27,9 @@ class AuditCard(BaseModel):
     chain: str
     seq: int
     at: datetime
-    kind: str = Field(description="inference, admin; or of the log itself: opened, witness, pruned, closed.")
+    kind: str = Field(
+        description="inference, admin, access; or of the log itself: opened, witness, pruned, restored, closed."
+    )
     tenant: str
     actor: str = Field(description="The id of a key, `oidc:...`, or `cli:...` of a command line.")
     request_id: str
