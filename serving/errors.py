@@ -16,6 +16,7 @@
     │   ├── NotInBackground 400       responses/response.py: nothing to cancel
     │   ├── TooManyResponses 400      responses/response.py: a tenant's responses that are kept
     │   ├── OperationNotSupported 400 the deployment's model does something else
+    │   ├── GrammarRefused 400        engines/refusals.py: its JSON schema was compiled aside, and cannot be used
     │   ├── ContentFiltered 400       a guard, or an endpoint's own filter, refuses the prompt
     │   ├── BodyTooSlow 408           it did not arrive in time
     │   ├── BodyTooLarge 413

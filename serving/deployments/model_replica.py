@@ -20,6 +20,7 @@ from serving.deployments.adapters import Adapters, Library, NoAdapters, VllmShel
 from serving.deployments.engine_args import with_backend
 from serving.deployments.lanes import Lanes
 from serving.deployments.naming import SECRET_HEADER
+from serving.deployments.schema_gate import Gate, NoGate, SchemaGate
 from serving.deployments.starts import Stopwatch, asked_at, keep
 from serving.deployments.stuck import Stuck
 from serving.deployments.tallies import Costs, Tallies
@@ -88,6 +89,9 @@ class ModelReplica:
         self._tallies.watch(self._server.engine._engine_client.output_processor)
         self._signals = VllmSignals(self._server.engine._engine_client)
         self._stuck = Stuck(step_timeout)
+        self._gate: Gate = NoGate()
+        if engine_of(deployment).args.get("runner") != "pooling":
+            self._gate = await SchemaGate.before(self._server.engine._engine_client, engine_of(deployment).grammars)
         self._app = await self._server.__serve_build_asgi_app__()
         watch.passed("engine")
         self._adapters: Library = NoAdapters()

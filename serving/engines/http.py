@@ -21,7 +21,7 @@ from serving.engines.endpoints import Address, Endpoints, FixedEndpoint, NoRepli
 from serving.engines.engine import ADAPTER_HEADER, BATCH, BATCH_LANE, LANE_HEADER, EngineRequest, Tally
 from serving.engines.fields import Fields
 from serving.engines.reading import AnswerBroke, NotTaken, body, events, refusal
-from serving.engines.refusals import RETRY_AFTER, EngineMisconfigured
+from serving.engines.refusals import RETRY_AFTER, EngineMisconfigured, GrammarRefused
 from serving.engines.tries import Tries
 from serving.engines.waiting import WaitingRoom
 from serving.errors import EngineTimeout, EngineUnavailable, FatalRequest, InvalidRequest, ServingError
@@ -174,6 +174,8 @@ class HttpEngine:
         except TimeoutError as error:
             raise EngineTimeout(retry_after=RETRY_AFTER) from error
         except ServingError as error:
+            if isinstance(error, GrammarRefused):
+                error.came_by(request.body)
             if error.free:
                 self._unfinished.pop(request.request_id, None)
             raise

@@ -3,6 +3,7 @@
 EngineBusy 429               the endpoint's own limit; EngineError and TooManyRequests
 EngineMisconfigured 503      it refuses our credential or address: the operator's to mend; EngineUnavailable
 ContentFiltered 400          its content filter refuses the prompt; InvalidRequest
+GrammarRefused 400           a replica of ours has compiled its JSON schema aside, and it cannot be used; InvalidRequest
 """
 
 from __future__ import annotations
@@ -42,6 +43,33 @@ _CATEGORIES = (
 _SEVERITIES = frozenset({"safe", "low", "medium", "high"})
 _OPERATORS_FAULT = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405})
 """Wrong key, account, address or method: all of them come from our configuration, nothing from the caller."""
+
+
+_GRAMMARS = {
+    "dear": "takes more to compile or to follow than this deployment allows. Use smaller lengths and numbers of "
+    "repetitions, fewer different ones, fewer optional properties, or additionalProperties: false",
+    "invalid": "is not valid, or uses what is not supported",
+    "ignored": "has a part that the answer would not be held to",
+    "empty": "is one that nothing fits",
+}
+"""What deployments/schema_gate.py says, after `grammar:`."""
+_GRAMMAR = re.compile(r"grammar:([a-z]+)")
+
+
+class GrammarRefused(InvalidRequest):
+    """A schema was seen to be too much, or broken, where it was compiled. There nobody knows by which field it came."""
+
+    code = "schema_refused"
+
+    def __init__(self, verdict: str) -> None:
+        super().__init__()
+        self._verdict = verdict
+
+    def came_by(self, body: Mapping[str, Any]) -> None:
+        """Name the field, from the request's body."""
+        by_format = (body.get("response_format") or {}).get("type") == "json_schema"
+        self.param = "response_format" if by_format else "tools"
+        self.message = f"{self.param}: the JSON schema {_GRAMMARS[self._verdict]}."
 
 
 class EngineBusy(EngineError, TooManyRequests):
@@ -101,7 +129,9 @@ def detail_of(body: object) -> dict[str, Any]:
 
 
 def _invalid(detail: Mapping[str, Any]) -> InvalidRequest:
-    code = detail.get("code")
+    code, grammar = detail.get("code"), _GRAMMAR.search(_message(detail))
+    if grammar and grammar[1] in _GRAMMARS:
+        return GrammarRefused(grammar[1])
     if code == "content_filter":
         return ContentFiltered(_filter_result(detail))
     if code == "OperationNotSupported":

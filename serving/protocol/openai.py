@@ -353,10 +353,13 @@ def schemas_of(request: CompletionRequestBase) -> list[tuple[Placed, Any]]:
             raise InvalidRequest("response_format.json_schema.schema must be an object.", param="response_format")
         placed = Placed("response_format", "response_format", schema or {}, enforced=True)
         found.append((placed, request.response_format))
-    choice = getattr(request, "tool_choice", None)
+    choice, tools = getattr(request, "tool_choice", None), getattr(request, "tools", None) or []
     if isinstance(choice, dict):
-        _check_function(choice, "tool_choice", param="tool_choice")
-    for index, tool in enumerate(getattr(request, "tools", None) or []):
+        wanted = _check_function(choice, "tool_choice", param="tool_choice")["name"]
+        named = [tool["function"] for tool in tools if isinstance(tool.get("function"), dict)]
+        if all(function.get("name") != wanted for function in named):  # vLLM would quote the name
+            raise InvalidRequest("tool_choice names a function that is not among the tools.", param="tool_choice")
+    for index, tool in enumerate(tools):
         where = f"tools[{index}]"
         if tool.get("type") != "function":
             raise InvalidRequest(f"{where}.type must be function.", param="tools")

@@ -7,7 +7,7 @@ Parts receive plain values from it in app.py, never the tree. Units: seconds, by
 """
 
 from serving.settings.deployments import Adapter, Deployment, Limits, Model, Price
-from serving.settings.engines import EchoEngine, EchoFailure, Engine, HttpEngine, VllmEngine
+from serving.settings.engines import EchoEngine, EchoFailure, Engine, GrammarLimits, HttpEngine, VllmEngine
 from serving.settings.governance import Audit, Idempotency, Identity, Issuer, Keys, Quotas, TenantLimits, Usage
 from serving.settings.guards import BlocklistGuard, Guard, ModerationGuard, PiiGuard
 from serving.settings.reading import adapters_of, load, parse, read
@@ -18,9 +18,8 @@ from serving.settings.values import Section, SettingsError
 
 __all__ = [
     "METRICS_ABOVE", "Adapter", "Audit", "Batches", "BlocklistGuard", "Console", "Database", "Deployment", "EchoEngine",
-    "EchoFailure",
-    "Engine", "Gateway", "Guard", "HttpEngine", "Idempotency", "Identity", "Issuer", "Keys", "Limits", "Model",
-    "ModerationGuard", "PiiGuard", "Price", "Quotas", "Responses", "Scaling", "Section", "Server", "Settings",
-    "SettingsError", "Slo", "Telemetry", "TenantLimits", "Usage", "Vault", "VllmEngine", "Weights", "adapters_of",
-    "load", "parse", "read", "reference",
+    "EchoFailure", "Engine", "Gateway", "GrammarLimits", "Guard", "HttpEngine", "Idempotency", "Identity", "Issuer",
+    "Keys", "Limits", "Model", "ModerationGuard", "PiiGuard", "Price", "Quotas", "Responses", "Scaling", "Section",
+    "Server", "Settings", "SettingsError", "Slo", "Telemetry", "TenantLimits", "Usage", "Vault", "VllmEngine",
+    "Weights", "adapters_of", "load", "parse", "read", "reference",
 ]  # fmt: skip

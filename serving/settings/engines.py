@@ -7,7 +7,22 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from serving.settings.values import Seconds, Section
+from serving.settings.values import Bytes, Seconds, Section
+
+
+class GrammarLimits(Section):
+    """JSON schemas are compiled aside before the engine gets them; one that takes more than this is 400."""
+
+    seconds: float = Field(
+        2.0,
+        gt=0,
+        le=60,
+        description="CPU time of one schema on each of the replica's cores, of which 8 are used at most. Raise it for "
+        "large vocabularies and lengths: maxLength 500 takes 4.3 s in all with 131,072 tokens.",
+    )
+    memory: Bytes = Field(2**30, ge=2**26, description="Memory of one, beside what is loaded.")
+    processes: int = Field(2, ge=1, le=64, description="Schemas that are compiled at a time in one replica.")
+    waiting: int = Field(64, ge=0, description="That wait for it; more are 503, and another replica is asked.")
 
 
 class VllmEngine(Section):
@@ -28,6 +43,7 @@ class VllmEngine(Section):
         default_factory=dict,
         description="vLLM's engine arguments by name, such as max_model_len; checked when this is read.",
     )
+    grammars: GrammarLimits = GrammarLimits()
     env: dict[str, str] = Field(
         default_factory=dict, description="Environment of the replica, such as VLLM_CPU_KVCACHE_SPACE."
     )

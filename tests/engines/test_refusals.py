@@ -11,7 +11,7 @@ import pytest
 
 from serving.engines.engine import EngineRequest
 from serving.engines.http import FixedEndpoint, HttpEngine
-from serving.engines.refusals import EngineBusy, EngineMisconfigured, translated
+from serving.engines.refusals import EngineBusy, EngineMisconfigured, GrammarRefused, translated
 from serving.errors import (
     ContentFiltered,
     EngineError,
@@ -146,3 +146,23 @@ async def test_a_model_for_something_else_is_told_as_such() -> None:
 
 def test_to_a_replica_of_ours_a_404_is_a_route_that_is_not_there_yet() -> None:
     assert type(translated(404, {}, ours=True)) is EngineUnavailable
+
+
+@pytest.mark.parametrize("verdict", ["dear", "invalid", "ignored", "empty"])
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [({"response_format": {"type": "json_schema", "json_schema": {"name": CANARY}}}, "response_format"),
+     ({"tools": [{"type": "function", "function": {"name": CANARY}}]}, "tools")],
+)  # fmt: skip
+async def test_a_schema_that_was_compiled_aside_is_refused_by_the_field_it_came_by(
+    verdict: str, fields: Tree, place: str
+) -> None:
+    for stream in (False, True):
+        said = error_body(400, f"grammar:{verdict}")
+        async with stub(refusing(400, said)) as running:
+            engine = HttpEngine(FixedEndpoint(running.url), model="m", ours=True)
+            with pytest.raises(GrammarRefused) as failed:
+                await anext(engine.answer(EngineRequest("chat", chat(**fields), stream, "req_1", "salt")))
+            await engine.close()
+        assert (failed.value.status, failed.value.param) == (400, place)
+        assert failed.value.message.startswith(f"{place}: the JSON schema ") and CANARY not in failed.value.message

@@ -218,6 +218,15 @@ async def test_what_the_engine_takes_no_notice_of_is_refused_and_never_broken_in
     assert (await client.post(CHAT, json=chat(tools=[tool(properties(a=NOT_KEPT[kind]))]))).status_code == 200
 
 
+async def test_a_tool_that_must_be_called_is_one_of_the_tools(site: OpenSite) -> None:
+    client = site(RecordingEngine()).client()
+    for tools in ([], [tool({})]):
+        choice = {"type": "function", "function": {"name": SECRET}}
+        response = await client.post(CHAT, json=chat(tools=tools, tool_choice=choice))
+        error = error_of(response, 400, "invalid_request")
+        assert error["param"] == "tool_choice" and SECRET not in response.text
+
+
 async def test_a_place_is_told_by_keywords_and_numbers(site: OpenSite) -> None:
     schema = properties(first={}, **{SECRET: {"type": "array", "items": {"anyOf": [{}, DEAR]}}})
     error = error_of(await site().client().post(CHAT, json=of(schema)), 400, "invalid_request")
