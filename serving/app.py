@@ -180,6 +180,8 @@ def build_parts(
         proxies=settings.server.trusted_proxies + (settings.server.runtime == "ray"),
         background=(  # closed from the end: what runs stops, what is under way settles, then the leases, then the books
             build_listener(settings, metrics),
+            CalmCollector(),
+            large_work,
             traces,
             audit,
             governance.ledger,
@@ -197,8 +199,6 @@ def build_parts(
             jobs.contents,
             settlements,
             keeping.unattended,
-            large_work,
-            CalmCollector(),
         ),
     )
 

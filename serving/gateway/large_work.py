@@ -27,7 +27,7 @@ class LargeWork:
     def __init__(self, *, large: int = _LARGE, most: int = _MOST) -> None:
         self._large = large
         self._most = most
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-work")
+        self._thread: ThreadPoolExecutor | None = None
         self._inside = 0
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
@@ -36,6 +36,8 @@ class LargeWork:
             return work()
         if self._inside >= self._most:
             raise TooManyRequests("Too many large requests arrive at once. Please retry shortly.", retry_after=1.0)
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-work")
         self._inside += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -45,7 +47,9 @@ class LargeWork:
     async def start(self) -> None: ...
 
     async def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
 
 
 class CalmCollector:

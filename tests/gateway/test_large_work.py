@@ -20,6 +20,14 @@ async def test_what_is_large_is_done_in_another_thread_and_what_is_small_here() 
     await work.close()
 
 
+async def test_a_gateway_that_was_stopped_can_be_started_again() -> None:
+    work = LargeWork(large=100)
+    assert await work.run(100, lambda: 1) == 1
+    await work.close()
+    assert await work.run(100, lambda: 2) == 2
+    await work.close()
+
+
 async def test_what_it_raises_is_raised() -> None:
     work = LargeWork(large=0)
     with pytest.raises(ZeroDivisionError):
