@@ -19,6 +19,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from pydantic_core import from_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -142,9 +143,12 @@ def _payload_of(event: bytes) -> dict[str, Any]:
 
 def _answer_in(block: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(block)
-    except (ValueError, RecursionError):
-        raise EngineFailed from None
+        value = from_json(block)  # 2,000 vectors are 15 MB: three times as fast as json.loads, and the loop waits
+    except ValueError:
+        try:
+            value = json.loads(block)  # half surrogates, which a model may write
+        except (ValueError, RecursionError):
+            raise EngineFailed from None
     if not isinstance(value, dict):
         raise EngineFailed
     return value
