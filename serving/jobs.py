@@ -25,6 +25,7 @@ from serving.batches.sealed import SealedContents
 from serving.batches.sql import SqlBatches, SqlFiles
 from serving.batches.worker import BatchWorker
 from serving.gateway.lines import AppLines
+from serving.room import DiskRoom, Room, Unlimited
 from serving.sealing import Sealer
 from serving.secrets import Secrets
 from serving.settings import Settings
@@ -54,6 +55,7 @@ def build_jobs(settings: Settings, secrets: Secrets, database: Engine, audit: Au
         most=of.max_files,
         largest=of.max_file,
         total_of=lambda tenant: of.max_total,
+        check_room=build_room(settings).check,
         keep=timedelta(seconds=of.keep) if of.keep else None,
     )
     woken = asyncio.Event()
@@ -63,6 +65,7 @@ def build_jobs(settings: Settings, secrets: Secrets, database: Engine, audit: Au
             store=batch_store,
             files=files,
             orphans=Orphans(file_store, contents),
+            check_room=build_room(settings).check,
             lines=AppLines(app),
             sealing=sealing,
             slots={d.name: asyncio.Semaphore(of.lines) for d in settings.deployments},
@@ -80,6 +83,12 @@ def build_jobs(settings: Settings, secrets: Secrets, database: Engine, audit: Au
         contents=contents,
         worker_on=worker_on,
     )
+
+
+def build_room(settings: Settings) -> Room:
+    if not settings.database_url.startswith("sqlite"):
+        return Unlimited()
+    return DiskRoom(settings.server.state_dir, settings.batches.reserve)
 
 
 def build_contents(settings: Settings) -> Contents:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serving.governance import Governance
+from serving.jobs import build_room
 from serving.responses.background import Background
 from serving.responses.responses import Bounds, Responses
 from serving.responses.sql import SqlResponses
@@ -36,5 +37,6 @@ def build_keeping(settings: Settings, secrets: Secrets, governance: Governance) 
         Bounds(of.max_size, of.max_stored, of.max_chain, of.max_history),
         keeps=governance.policies.keeps,
         now=utcnow,
+        check_room=build_room(settings).check,
     )
     return Keeping(responses, Background(store, responses, most=of.max_background, now=utcnow))

@@ -14,7 +14,7 @@ from typing import Any
 from serving.batches import lines
 from serving.batches.batch import Batch, BatchStore, Claim, Problem, Result
 from serving.batches.checkpoint import Checkpoints
-from serving.batches.contents import Chunks
+from serving.batches.contents import Chunks, NoRoom
 from serving.batches.files import Files
 from serving.batches.lines import Answer, BadLine, Inspection, Line, Lines
 from serving.batches.memory import ByteBudget
@@ -56,6 +56,8 @@ class Bench:
     memory: ByteBudget = field(default_factory=lambda: ByteBudget(_MEMORY))
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     on_line: Callable[[str], None] = lambda outcome: None
+    check_room: Callable[[], None] = lambda: None
+    """Raises NoRoom while no line may be begun."""
 
 
 class BatchRun:
@@ -217,6 +219,7 @@ class BatchRun:
             async for number, text in texts:
                 if number not in done:
                     await window.acquire()
+                    await self._wait_for_room()
                     await bench.memory.take(len(text))
                     if self._stopping.is_set():
                         bench.memory.give_back(len(text))
@@ -224,6 +227,14 @@ class BatchRun:
                     size, task = len(text), group.create_task(one(number, text))
                     # Not in `one`: of a task that is cancelled before it begins nothing runs.
                     task.add_done_callback(lambda _, size=size: bench.memory.give_back(size))  # type: ignore[misc]
+
+    async def _wait_for_room(self) -> None:
+        """Results are in the database until the batch ends: while its disk has none to spare, no line is begun."""
+        while not self._stopping.is_set():
+            try:
+                return self._bench.check_room()
+            except NoRoom:
+                await asyncio.sleep(_LOOK)
 
     async def _request_of(self, number: int, text: bytes) -> tuple[Line, bytes]:
         """The line without its body, and that as it is sent: bytes take a tenth of what is made of them."""

@@ -50,7 +50,7 @@ class Bounds:
 
 
 class Responses:
-    """keeps: seconds for which tenants' responses are kept, of those that keep any."""
+    """keeps: seconds for which tenants' responses are kept, of those that keep any. check_room: see room.py."""
 
     def __init__(
         self,
@@ -61,7 +61,9 @@ class Responses:
         *,
         keeps: Callable[[], Mapping[str, int]],
         now: Callable[[], datetime],
+        check_room: Callable[[], None] = lambda: None,
     ) -> None:
+        self._check_room = check_room
         self._store = store
         self._sealing = sealing
         self._trail = trail
@@ -70,13 +72,23 @@ class Responses:
         self._now = now
 
     def keeping(self, caller: Caller, asked: bool | None, *, background: bool) -> bool:
-        """Is a new response kept? asked: for or against it, or None. Raises KeepingNotAllowed, InvalidRequest."""
+        """Is a new response kept? asked: for or against it, or None. Raises KeepingNotAllowed, InvalidRequest, and what
+        check_room raises.
+        """
         allowed = caller.tenant in self._keeps()
         if not allowed and (asked or background):
             raise KeepingNotAllowed(param="store" if asked else "background")
         if background and asked is False:
             raise InvalidRequest("A background response is kept: 'store' cannot be false.", param="store")
-        return allowed and asked is not False
+        if not allowed or asked is False:
+            return False
+        try:
+            self._check_room()
+        except ServingError:
+            if asked or background:
+                raise
+            return False  # nobody has asked for it
+        return True
 
     async def add(self, caller: Caller, answer: Answer, items: Items, *, held_until: datetime | None = None) -> None:
         """Keep a response. items: its own input. Raises TooManyResponses, InvalidRequest for one that is too large."""

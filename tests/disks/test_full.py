@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,25 @@ def test_what_is_kept_free_is_for_the_audit_log(disk_of: DiskOf, site: OpenSite)
         assert statuses.count(200) >= 4 and set(statuses) == {200, 507} and statuses[-1] == 507
         assert disk.free >= 3 * 2**20
         assert len(client.get("/v1/files").json()["data"]) == statuses.count(200)
+
+
+def test_content_leaves_room_on_the_disk_with_the_embedded_database(
+    disk_of: DiskOf, site: OpenSite, installed: tuple[Path, str]
+) -> None:
+    """While less is free, uploads and batches wait or are refused; chat goes on, and its books are kept."""
+    disk = disk_of(16 * 2**20)
+    shutil.copytree(installed[0], disk.folder, dirs_exist_ok=True)
+    here = site(server={"state_dir": str(disk.folder)}, batches={"reserve": 4 * 2**20})
+    with listening(here.app) as url, httpx.Client(base_url=url, headers={"api-key": here.key}) as client:
+        file = upload(client, 10).json()["id"]
+        (disk.folder / "filler").write_bytes(b"x" * (disk.free - 2 * 2**20))
+        error_of(upload(client, 10), 507, "insufficient_storage")
+        request = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        error_of(client.post("/v1/batches", json=request), 507, "insufficient_storage")
+        assert client.post("/v1/chat/completions", json=chat()).status_code == 200
+        disk.empty()
+        assert upload(client, 10).status_code == 200
+        assert client.post("/v1/batches", json=request).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/files", "/openai/v1/files", "/openai/files?api-version=2024-10-21"])
