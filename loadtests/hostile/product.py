@@ -108,13 +108,17 @@ class HostileServer(Server):
 
     def metrics(self) -> str:
         """The scrape, from the listener that is for it, or from the API with an administrator's key."""
-        key = (self.folder / "state" / "admin.key").read_text().strip()
-        for url in (f"http://127.0.0.1:{self._port + _METRICS_ABOVE}", self.url):
-            with contextlib.suppress(httpx.HTTPError):
+        key, why = (self.folder / "state" / "admin.key").read_text().strip(), ""
+        for url in (f"http://127.0.0.1:{self._port + _METRICS_ABOVE}", self.url) * 2:
+            try:
                 answer = httpx.get(f"{url}/metrics", headers={"authorization": f"Bearer {key}"}, timeout=20)
-                if answer.status_code == 200:
-                    return answer.text
-        raise DrillError("the product's metrics could not be read")
+            except httpx.HTTPError as error:
+                why += f" {type(error).__name__}"
+                continue
+            if answer.status_code == 200:
+                return answer.text
+            why += f" {answer.status_code}"
+        raise DrillError(f"the product's metrics could not be read:{why}")
 
     def connections_from(self, source: str) -> int:
         """Connections of this address that the product still has open."""
