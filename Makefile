@@ -16,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup setup-dev serve chat doctor observe check format test drill bench bench-litellm load image image-test lock readme dashboards chart clean
+.PHONY: help setup setup-dev serve chat doctor observe check format test drill bench bench-litellm load image image-test lock scan readme dashboards chart clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -34,7 +34,7 @@ observe: ## Prometheus and Grafana, where installed, beside a running server; Ct
 	@exec "$(PYTHON)" deploy/observability/observe.py $(if $(PORT),--port $(PORT))
 
 setup: $(VENV)/.serve ## Create the virtual environment and install what serving needs
-setup-dev: $(VENV)/.dev $(VENV)/.checkov
+setup-dev: $(VENV)/.dev $(VENV)/.checkov $(VENV)/.audit
 
 check: setup-dev ## The fast loop: format, lint, types, layers, tests that need no Ray
 	@$(BIN)/ruff format --check .
@@ -82,6 +82,9 @@ lock: setup-dev ## Resolve requirements/*.in again into requirements/*.txt
 	@$(BIN)/python -m pip --quiet install uv
 	@bash requirements/lock.sh $(BIN)/uv
 
+scan: setup-dev ## Known vulnerabilities of what is pinned, each answered in requirements/vex.json (OFFLINE=1: PyPI cannot be asked)
+	@$(BIN)/python requirements/scan.py
+
 readme: setup-dev ## Write the tables of README.md anew
 	@$(BIN)/python -m tests.test_readme
 
@@ -124,6 +127,13 @@ $(VENV)/.checkov: $(VENV)/.python requirements/checkov.txt
 	@bash requirements/step.sh "[dev] checkov, in $(VENV)/checkov" \
 	  '$(VENV)/checkov/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes \
 	  --only-binary :all: -r requirements/checkov.txt'
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.python requirements/audit.txt
+	@rm -rf $(VENV)/audit && "$(PYTHON)" -m venv $(VENV)/audit
+	@bash requirements/step.sh "[dev] pip-audit, in $(VENV)/audit" \
+	  '$(VENV)/audit/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes \
+	  --only-binary :all: -r requirements/audit.txt'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/openai-1.txt requirements/openai-2.txt tests/node/package-lock.json

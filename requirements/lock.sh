@@ -12,5 +12,6 @@ compile=("$uv" pip compile --quiet --universal --python-version 3.11 --generate-
 "${compile[@]}" -c dev.txt load.in -o load.txt
 "${compile[@]}" litellm.in -o litellm.txt
 "${compile[@]}" checkov.in -o checkov.txt
+"${compile[@]}" audit.in -o audit.txt
 # Older clients, each beside the current one's dependencies: only itself is installed, in a folder of its own.
 for major in 1 2; do "${compile[@]}" --no-deps openai-$major.in -o openai-$major.txt; done
