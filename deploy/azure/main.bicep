@@ -32,7 +32,7 @@ param workMaximum int = 6
 @description('Pools of GPU nodes: { name, vmSize, minimum, maximum, migProfile }, one for each kind of GPU.')
 param gpuPools array
 
-@description('Namespace and service account of the chart\'s release.')
+@description('Namespace and service account of the chart\'s release; the other accounts\' names begin with it.')
 param namespace string = 'clinserve'
 param serviceAccount string = 'clinserve'
 
@@ -138,7 +138,16 @@ module federation 'modules/federation.bicep' = {
     identityName: identity.outputs.workloadName
     issuer: aks.outputs.issuer
     namespace: namespace
-    serviceAccount: serviceAccount
+    serviceAccounts: [serviceAccount, '${serviceAccount}-head', '${serviceAccount}-prepare', '${serviceAccount}-test']
+  }
+}
+
+module enginesFederation 'modules/federation.bicep' = {
+  params: {
+    identityName: identity.outputs.enginesName
+    issuer: aks.outputs.issuer
+    namespace: namespace
+    serviceAccounts: ['${serviceAccount}-engine']
   }
 }
 
@@ -169,6 +178,7 @@ module storage 'modules/storage.bicep' = {
     tags: tags
     sku: highAvailability ? 'Standard_ZRS' : 'Standard_LRS'
     workloadPrincipalId: identity.outputs.workloadPrincipalId
+    enginesPrincipalId: identity.outputs.enginesPrincipalId
   }
 }
 
@@ -245,6 +255,8 @@ module spending 'modules/budget.bicep' = {
 output clusterName string = aks.outputs.name
 output imageRegistry string = acr.outputs.server
 output workloadClientId string = identity.outputs.workloadClientId
+output enginesClientId string = identity.outputs.enginesClientId
+output enginesPrincipalId string = identity.outputs.enginesPrincipalId
 output keyVaultUrl string = keyVault.outputs.url
 output databaseUrl string = postgres.outputs.url
 output redisUrl string = redis.outputs.url

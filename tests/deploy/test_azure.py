@@ -12,6 +12,7 @@ from serving.secrets import Secrets
 from serving.weights.source import BlobSource
 from serving.weights.source import parse as source
 from tests.deploy import bicep
+from tests.helm.chart import rendered
 
 FOLDER = Path(__file__).parents[2] / "deploy/azure"
 MAIN = bicep.read(FOLDER / "main.bicep")
@@ -146,7 +147,9 @@ def test_the_vault_has_every_secret_that_the_product_asks_for() -> None:
     passwords = set(re.findall(r"name: '(clinserve-[a-z-]+)'", "".join(bicep.text_of(file.root) for file in FILES)))
     by_hand = set(re.findall(r"clinserve-[a-z-]+", (FOLDER / "README.md").read_text()))
     assert passwords == {"clinserve-database-password", "clinserve-redis-password"}
-    assert passwords | by_hand == names_in_the_vault()
+    chart = rendered("aks").of("SecretProviderClass")
+    asked = {name for one in chart for name in re.findall(r"objectName: (\S+)", one["spec"]["parameters"]["objects"])}
+    assert passwords | by_hand == names_in_the_vault() | asked
 
 
 def test_what_comes_out_is_what_the_configuration_takes() -> None:

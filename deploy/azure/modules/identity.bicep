@@ -1,4 +1,4 @@
-// Who acts: the cluster's control plane, and clinserve's pods.
+// Who acts: the cluster's control plane, clinserve's gateways and jobs, and its engines, which may do less.
 param name string
 param location string
 param tags object
@@ -15,6 +15,12 @@ resource controlPlane 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-
 
 resource workload 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   name: '${name}-workload'
+  location: location
+  tags: tags
+}
+
+resource engines 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
+  name: '${name}-engines'
   location: location
   tags: tags
 }
@@ -37,3 +43,6 @@ output controlPlaneId string = controlPlane.id
 output workloadName string = workload.name
 output workloadClientId string = workload.properties.clientId
 output workloadPrincipalId string = workload.properties.principalId
+output enginesName string = engines.name
+output enginesClientId string = engines.properties.clientId
+output enginesPrincipalId string = engines.properties.principalId

@@ -1,4 +1,4 @@
-// The installation's secrets. clinserve reads them with its workload identity (secrets.key_vault).
+// The installation's secrets. The chart brings each pod its own, as clinserve's identity or its engines'.
 param name string
 param location string
 param tags object

@@ -9,6 +9,9 @@ param sku string
 @description('Clinserve\'s identity.')
 param workloadPrincipalId string
 
+@description('Engines\' identity, which reads weights and nothing else.')
+param enginesPrincipalId string
+
 var blobDataReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
 var blobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 
@@ -60,10 +63,10 @@ resource batches 'Microsoft.Storage/storageAccounts/blobServices/containers@2023
 }
 
 resource readsWeights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(weights.id, workloadPrincipalId, blobDataReader)
+  name: guid(weights.id, enginesPrincipalId, blobDataReader)
   scope: weights
   properties: {
-    principalId: workloadPrincipalId
+    principalId: enginesPrincipalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', blobDataReader)
   }
