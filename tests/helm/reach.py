@@ -25,18 +25,21 @@ class Place:
     address: str = ""
 
 
-def pods_of(wanted: Rendered) -> dict[str, Place]:
+def pods_of(wanted: Rendered, namespace: str = NAMESPACE) -> dict[str, Place]:
     """The release's own, one for each component."""
     found = {}
     for _, template in wanted.pods():
         labels = template["metadata"]["labels"]
         name = labels["app.kubernetes.io/component"]
-        found[name] = Place(name, NAMESPACE, labels)
+        found[name] = Place(name, namespace, labels)
     return found
 
 
 class Network:
-    def __init__(self, wanted: Rendered) -> None:
+    """The policies of one release, in its namespace."""
+
+    def __init__(self, wanted: Rendered, namespace: str = NAMESPACE) -> None:
+        self._namespace = namespace
         self._policies: list[Tree] = [one["spec"] for one in wanted.of("NetworkPolicy")]
 
     def lets(self, source: Place, target: Place, port: int, protocol: str = "TCP") -> bool:
@@ -44,12 +47,39 @@ class Network:
         return out and self._open("Ingress", target, source, port, protocol)
 
     def _open(self, direction: str, of: Place, other: Place, port: int, protocol: str) -> bool:
-        if of.namespace != NAMESPACE:
+        if of.namespace != self._namespace:
             return True
         selecting = [
             one for one in self._policies if direction in one["policyTypes"] and matches(one["podSelector"], of.labels)
         ]
-        return not selecting or any(_allows(rule, other, port, protocol) for rule in _rules(direction, selecting))
+        return not selecting or any(self._allows(rule, other, port, protocol) for rule in _rules(direction, selecting))
+
+    def _allows(
+        self, rule: tuple[list[Tree] | None, list[Tree] | None], other: Place, port: int, protocol: str
+    ) -> bool:
+        peers, ports = rule
+        fits = ports is None or any(
+            one.get("port", port) == port and one.get("protocol", "TCP") == protocol for one in ports
+        )
+        return fits and (peers is None or any(self._is(peer, other) for peer in peers))
+
+    def _is(self, peer: Tree, other: Place) -> bool:
+        if "ipBlock" in peer:
+            block = peer["ipBlock"]
+            return (
+                bool(other.address)
+                and _inside(other.address, block["cidr"])
+                and not any(_inside(other.address, one) for one in block.get("except", ()))
+            )
+        if not other.namespace:
+            return False
+        own = {"kubernetes.io/metadata.name": other.namespace}
+        there = (
+            matches(peer["namespaceSelector"], own)
+            if "namespaceSelector" in peer
+            else other.namespace == self._namespace
+        )
+        return there and matches(peer.get("podSelector") or {}, other.labels)
 
 
 def _rules(direction: str, policies: list[Tree]) -> Iterator[tuple[list[Tree] | None, list[Tree] | None]]:
@@ -58,29 +88,6 @@ def _rules(direction: str, policies: list[Tree]) -> Iterator[tuple[list[Tree] | 
     for policy in policies:
         for rule in policy.get(section) or ():
             yield rule.get(peers) or None, rule.get("ports") or None
-
-
-def _allows(rule: tuple[list[Tree] | None, list[Tree] | None], other: Place, port: int, protocol: str) -> bool:
-    peers, ports = rule
-    fits = ports is None or any(
-        one.get("port", port) == port and one.get("protocol", "TCP") == protocol for one in ports
-    )
-    return fits and (peers is None or any(_is(peer, other) for peer in peers))
-
-
-def _is(peer: Tree, other: Place) -> bool:
-    if "ipBlock" in peer:
-        block = peer["ipBlock"]
-        return (
-            bool(other.address)
-            and _inside(other.address, block["cidr"])
-            and not any(_inside(other.address, one) for one in block.get("except", ()))
-        )
-    if not other.namespace:
-        return False
-    own = {"kubernetes.io/metadata.name": other.namespace}
-    there = matches(peer["namespaceSelector"], own) if "namespaceSelector" in peer else other.namespace == NAMESPACE
-    return there and matches(peer.get("podSelector") or {}, other.labels)
 
 
 def _inside(address: str, block: str) -> bool:

@@ -17,7 +17,15 @@ EVERYTHING: Tree = {name: {"enabled": True} for name in SECTIONS} | {
     "monitoring": {"podMonitor": {"enabled": True}},
 }
 every_story = pytest.mark.parametrize("name", STORIES)
-THEIRS = {"clinserve", "clinserve-files", "clinserve-state", "models", "rel-clinserve-secrets"}
+THEIRS = {
+    "clinserve",
+    "clinserve-files",
+    "clinserve-state",
+    "models",
+    "rel-clinserve-secrets",
+    "engines",
+    "engines-state",
+}
 """What the stories say is there, or what a controller makes."""
 
 

@@ -77,7 +77,8 @@ def test_operator_prometheus_and_edge_come_in_where_they_must(name: str) -> None
         (pod, port) for pod in ray for port in (OURS, RAYS)
     }
     for peer in story(name).get("networkPolicy", {}).get("edge", ()):
-        edge = Place("edge", peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"], {})
+        labels = peer.get("podSelector", {}).get("matchLabels", {})
+        edge = Place("edge", peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"], labels)
         assert {(pod, port) for pod, place in pods.items() for port in PORTS if network.lets(edge, place, port)} == {
             (pod, SERVE) for pod in ("gateway", "engine") if pod in pods
         }

@@ -16,7 +16,7 @@ ENGINE = {"engine-secret"}
 EVIDENCE = {"pepper", "audit-secret", "audit-signing-key"}
 PASSWORDS = {"database-password", "redis-password"}
 ALLOWED: dict[str, set[str]] = {
-    "gateway": EVIDENCE | PASSWORDS | ENGINE | {"cache-salt", "content-secret"},
+    "gateway": EVIDENCE | PASSWORDS | ENGINE | {"cache-salt", "content-secret", "engines-key/key"},
     "engine": ENGINE,
     "prepare": EVIDENCE | {"database-password", "admin-key", "demo-key"},
     "prefetch": set(),
@@ -25,6 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "trial": PASSWORDS,  # one each; below
     "head": set(),
 }
+PRODUCTS = {"clinserve", "engines", "rel-clinserve-secrets", "rel-clinserve-test"}
+"""What the stories call the product's Secret, and what a driver makes of the vault. Others are who put them there."""
 BY_KUBERAY = {"auth_token", "redis-password"}
 """With Key Vault the head brings a Secret of these for KubeRay, which gives them to Ray's processes itself."""
 
@@ -60,7 +62,8 @@ def _variables(template: Tree) -> Iterator[str]:
         assert not container.get("envFrom"), "a Secret's every key as variables"
         for one in container.get("env", ()):
             if "secretKeyRef" in one.get("valueFrom", {}):
-                yield one["valueFrom"]["secretKeyRef"]["key"]
+                secret = one["valueFrom"]["secretKeyRef"]
+                yield secret["key"] if secret["name"] in PRODUCTS else f"{secret['name']}/{secret['key']}"
 
 
 @every_story

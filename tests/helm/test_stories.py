@@ -20,7 +20,7 @@ TOO_OLD = [("locked-down", "1.34")]
 
 
 def test_the_stories_that_the_issue_asks_for_are_there() -> None:
-    assert set(STORIES) == {"default", "laptop", "one-gpu", "aks", "locked-down"}
+    assert set(STORIES) == {"default", "laptop", "one-gpu", "aks", "locked-down", "gateways", "engines"}
 
 
 @pytest.mark.parametrize(("name", "version"), [pair for pair in product(STORIES, VERSIONS) if pair not in TOO_OLD])
