@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from serving import __version__
+from serving import __version__, hardening
 from serving.commands.audit import audit_app
 from serving.commands.batch import batch_app
 from serving.commands.configuration import Config, ConfigurationFile, Verbs, path_of
@@ -346,6 +346,7 @@ def weights_pull(context: typer.Context, deployment: Named = None) -> None:
     """Fetch and verify weights, so that a replica finds them; an interrupted download goes on where it was."""
     from serving.commands import weights as command
 
+    hardening.share_files()  # weights are no secret, and who fetches them may not be who serves them
     with _weights_errors():
         command.pull(load(path_of(context)), deployment)
 
@@ -408,6 +409,7 @@ def main() -> None:
     if sys.version_info[:2] not in SUPPORTED:
         wanted = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED)
         sys.exit(f"clinserve: needs Python {wanted}; this is {sys.version.split()[0]}")
+    hardening.keep_private()
     cli()
 
 

@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 from rich.markup import escape
 
-from serving import app, applications
+from serving import app, applications, hardening
 from serving import settings as config
 from serving.commands.progress import Progress
 from serving.commands.rollout import CannotReload, Rollouts
@@ -49,6 +49,7 @@ class CannotStart(Exception):
 def serve(read: Callable[[], Settings]) -> None:
     """Run until Ctrl-C or SIGTERM. read: the configuration, now and at each reload. Raises CannotStart, SettingsError."""
     progress, settings = Progress(), read()
+    hardening.keep_memory_private()
     if ended := leftovers.ServerRuns(settings.server.state_dir).sweep():
         names = ", ".join(sorted(set(ended)))
         progress.console.print(
@@ -59,6 +60,7 @@ def serve(read: Callable[[], Settings]) -> None:
     app.check_backends(settings)
     app.check_traces(settings)
     signal.signal(signal.SIGTERM, _interrupt)
+    hardening.private_folder(settings.server.state_dir)
     prepare(settings, progress)
     key = demo_key(settings)
     if (stale := app.metrics_dir(settings)).exists():  # of an earlier run: its processes are gone

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from serving import hardening
 from serving.deployments import environment
 from serving.deployments.leftovers import ServerRuns
 from serving.deployments.naming import ENGINE_PREFIX, app_name_of
@@ -57,6 +58,17 @@ class LocalCluster:
         self._run_dir = Path(tempfile.mkdtemp(prefix="clinserve-"))
         self._runs = ServerRuns(state_dir)
         self._run = self._runs.begin(self._run_dir)
+        # Ray's own place, /tmp/ray, is everybody's, and its logs and sockets with it. Sockets need a short path, which
+        # state_dir may not have: so it is reached through the run's folder, which is this user's alone.
+        # Inside a closed folder: Ray opens its own to everybody, whatever the umask.
+        self._sessions = hardening.private_folder(state_dir.absolute() / "ray") / "sessions"
+        self._sessions.mkdir(exist_ok=True)
+        _only_latest(self._sessions)
+        self._ray_dir = self._run_dir / "ray"
+        self._ray_dir.symlink_to(self._sessions)
+        # Likewise its token, which it keeps for all to read, and for all clusters of a user.
+        token = hardening.private_token(self._run_dir / "ray-token")
+        environment.apply({"RAY_AUTH_TOKEN_PATH": str(token)})
         self.logs: Path | None = None
         """Where Ray and the replicas log, once Ray runs."""
         environment.apply(
@@ -71,6 +83,7 @@ class LocalCluster:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # our progress says the same in fewer words
         context = ray.init(
             address="local",
+            _temp_dir=str(self._ray_dir),
             num_cpus=max(os.cpu_count() or 1, int(num_cpus + 0.999)),
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
@@ -78,7 +91,7 @@ class LocalCluster:
             logging_level="ERROR",
         )
         session = Path(context.address_info["session_dir"])
-        self.logs = session / "logs"
+        self.logs = self._sessions / session.name / "logs"
         self._runs.keep(replace(self._run, folders=(str(session), str(session.resolve()))))
 
     def start_serve(self) -> None:
@@ -159,6 +172,13 @@ class LocalCluster:
         psutil.wait_procs(family, timeout=5)
         shutil.rmtree(self._run_dir, ignore_errors=True)
         self._runs.end(self._run)
+
+
+def _only_latest(folder: Path, keep: int = 2) -> None:
+    """Remove what all but the last runs have left: each has logs of some megabytes."""
+    sessions = sorted(path for path in folder.glob("session_*") if path.is_dir() and not path.is_symlink())
+    for session in sessions[:-keep]:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def _answers(process: psutil.Process) -> bool:

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving import hardening
 from serving.deployments.adapters import NoAdapters
 from serving.deployments.lanes import Lanes
 from serving.deployments.model_replica import EngineDoor
@@ -37,6 +38,7 @@ class EchoReplica:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, name: str, engine: Callable[[], EchoEngine], engine_secret: Callable[[], str], start_time: float
     ) -> None:
+        hardening.keep_private()
         watch = Stopwatch(await asyncio.to_thread(asked_at))
         watch.passed("node")
         self._name = name

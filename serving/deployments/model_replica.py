@@ -16,6 +16,7 @@ import httpx
 import psutil
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving import hardening
 from serving.deployments.adapters import Adapters, Library, NoAdapters, VllmShelf
 from serving.deployments.engine_args import with_backend
 from serving.deployments.lanes import Lanes
@@ -66,6 +67,7 @@ class ModelReplica:
         """
         from ray.serve.llm import LLMServer
 
+        hardening.keep_private()  # vLLM's processes are children of this one
         watch = Stopwatch(await asyncio.to_thread(asked_at))
         watch.passed("node")
 

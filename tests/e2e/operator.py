@@ -18,7 +18,7 @@ from serving.deployments.cluster import LocalCluster
 def main() -> None:
     first = next(sys.stdin).strip()
     options = yaml.safe_load(Path(first).read_text())["http_options"]
-    cluster = LocalCluster(**options, max_stream=3600)
+    cluster = LocalCluster(Path(first).parent, **options, max_stream=3600, connections=0)
     try:
         cluster.start_ray(num_cpus=4)
         cluster.start_serve()

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import openai
@@ -61,6 +62,33 @@ def test_the_printed_curl_and_python_lines_work(product: Product) -> None:
 
 def test_the_key_file_is_for_its_owner_only(product: Product) -> None:
     assert stat.S_IMODE((product.state_dir / "demo.key").stat().st_mode) == 0o600
+
+
+def test_no_process_of_it_dumps_core_or_leaves_a_file_that_others_may_read(product: Product) -> None:
+    processes = product.processes()
+    names = " ".join(" ".join(one.cmdline()) for one in processes)
+    assert all(word in names for word in ("raylet", "gcs_server", "haproxy", "ServeReplica", "VLLM"))
+    for one in processes:
+        limits, status = (Path(f"/proc/{one.pid}/{name}").read_text() for name in ("limits", "status"))
+        assert re.search(r"Max core file size +0 +0 ", limits), one.cmdline()
+        assert "Umask:\t0077" in status, one.cmdline()
+    assert product.logs.is_relative_to(product.state_dir), "Ray's own place, /tmp/ray, is everybody's"
+    assert stat.S_IMODE((product.state_dir / "ray").stat().st_mode) == 0o700
+    opened = [path for path in product.state_dir.rglob("*") if is_open(path)]
+    assert [path for path in opened if not path.is_relative_to(product.state_dir / "ray" / "sessions")] == []
+
+
+def is_open(path: Path) -> bool:
+    mode = path.lstat().st_mode
+    return not stat.S_ISLNK(mode) and bool(mode & 0o077)
+
+
+def test_rays_token_is_its_owners_only_and_this_clusters_only(product: Product) -> None:
+    paths = {one.environ().get("RAY_AUTH_TOKEN_PATH") for one in product.processes()}
+    (token,) = {Path(path) for path in paths if path}
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600 and stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+    elsewhere = Path.home() / ".ray" / "auth_token"
+    assert not elsewhere.exists() or elsewhere.read_text() != token.read_text()
 
 
 async def test_sixteen_streams_are_answered_together(product: Product) -> None:
