@@ -55,13 +55,14 @@ class _Fork:
     def __init__(self, number: int, pid: int, reading: int, ends: float) -> None:
         self.number, self.pid, self.reading, self.ends = number, pid, reading, ends
         self.said = b""
+        self.was_late = False
 
     def verdict(self, seconds: float) -> str:
         """Waits for its end. seconds: of CPU time that any schema may have had."""
-        _, status, used = os.wait4(self.pid, 0)
+        used = os.wait4(self.pid, 0)[2]
         if self.said:
             return self.said.decode()
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM and used.ru_utime < seconds:
+        if self.was_late and used.ru_utime < seconds:
             return "busy"
         return "dear"  # killed by a limit of its own, or it ran out of memory
 
@@ -89,7 +90,8 @@ class _Server:
                     elif not self._take(os.read(0, 2**20)):
                         return
                 for fork in [fork for fork in self._forks.values() if fork.ends <= time.monotonic()]:
-                    os.kill(fork.pid, signal.SIGALRM)
+                    fork.was_late = True
+                    os.kill(fork.pid, signal.SIGKILL)
                     self._hear(fork, last=True)
         finally:
             for fork in self._forks.values():
@@ -206,6 +208,7 @@ def _answer(message: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the parent ignores it, nothing is left of forks to wait for
     _Server(Setup(**json.loads(sys.stdin.buffer.readline()))).run()
 
 
