@@ -187,6 +187,7 @@ def build_parts(
             governance.ledger,
             governance.access,
             governance.anchor_check,
+            governance.audit_stream,
             governance.policies,
             governance.tokens,
             governance.quotas,

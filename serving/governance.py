@@ -10,9 +10,9 @@ settings ─┬─ secrets (environment, files, Key Vault)
 
 from __future__ import annotations
 
-import getpass
 import os
-from collections.abc import Callable, Mapping
+import pwd
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -24,12 +24,15 @@ from serving.engines.deaths import KEPT_SECONDS, Deaths, MemoryDeaths, SharedDea
 from serving.secrets import AdministrationSecrets, NoVault, Secrets, SecretSource, Vault
 from serving.settings import Settings
 from serving.telemetry.metrics import Metrics
+from serving.telemetry.siem import AuditLine, AuditReceiver, OtlpReceiver, SyslogReceiver
 from serving.tenants.access import AccessLog
 from serving.tenants.administration import Administration
-from serving.tenants.audit import Checkpoint, Head, Unreadable
+from serving.tenants.audit import Checkpoint, Head, Record, Unreadable
 from serving.tenants.audit_anchor_check import AnchorCheck
 from serving.tenants.audit_anchors import AnchorFolder, Anchors, NoAnchors
 from serving.tenants.audit_log import AuditLog, NoAudit
+from serving.tenants.audit_pruning import Pruning
+from serving.tenants.audit_stream import AuditStream, RecordReceiver
 from serving.tenants.callers import ROLES, SYSTEM_TENANT, Caller
 from serving.tenants.exclusive_roles import ExclusiveRoles
 from serving.tenants.keys import Keyring, utcnow
@@ -73,6 +76,7 @@ class Governance:
     audit: AuditLog | NoAudit
     access: AccessLog
     anchor_check: AnchorCheck
+    audit_stream: AuditStream
     administration: Administration
     prices: Mapping[str, Price]
     database: Engine
@@ -141,6 +145,7 @@ def build_governance(
         ledger=ledger,
         audit=audit,
         access=access,
+        audit_stream=build_audit_stream(settings, audit_store, metrics),
         anchor_check=AnchorCheck(
             audit_store,
             anchors_of(settings),
@@ -193,6 +198,29 @@ def anchors_of(settings: Settings) -> Anchors:
     if not settings.audit.enabled:
         return NoAnchors()
     return AnchorFolder(settings.audit.anchors or settings.server.state_dir / "audit" / "anchors")
+
+
+def build_audit_stream(settings: Settings, store: SqlAudit, metrics: Metrics) -> AuditStream:
+    of, receivers = settings.audit.stream, dict[str, RecordReceiver]()
+    if settings.audit.enabled and of.syslog:
+        receivers["syslog"] = records_to(SyslogReceiver(of.syslog, ca=of.ca))
+    if settings.audit.enabled and of.otlp:
+        receivers["otlp"] = records_to(OtlpReceiver(of.otlp, ca=of.ca))
+    return AuditStream(
+        store,
+        anchors_of(settings),
+        settings.audit.anchors or settings.server.state_dir / "audit" / "anchors",
+        receivers,
+        on_sent=lambda receiver, count: metrics.noted("audit_stream_records", receiver, count=count),
+        on_failed=lambda receiver: metrics.noted("audit_stream_failures", receiver),
+    )
+
+
+def records_to(receiver: AuditReceiver) -> RecordReceiver:
+    def send(records: Sequence[Record]) -> None:
+        receiver.send([AuditLine(r.chain, r.seq, r.at, r.kind, r.hash, r.body) for r in records])
+
+    return send
 
 
 def kept_anchors(settings: Settings) -> list[Head | Checkpoint | Unreadable]:
@@ -331,8 +359,19 @@ def open_office(settings: Settings) -> Office:
         audit_store=audit_store,
         usage_store=usage,
         audit_log=audit,
+        pruning=Pruning(
+            audit, audit_store, utcnow, keep=settings.audit.retention, approvals=settings.audit.prune_approvals
+        ),
         kept_anchors=lambda: kept_anchors(settings),
         public_key=audit.public_key,
-        actor=Caller(SYSTEM_TENANT, f"cli:{getpass.getuser()}", "command line", roles=frozenset(ROLES)),
+        actor=Caller(SYSTEM_TENANT, f"cli:{local_user()}", "command line", roles=frozenset(ROLES)),
         close=close,
     )
+
+
+def local_user() -> str:
+    """Who is at the shell, as the system knows it; the environment says whatever somebody sets."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in a container
+        return f"uid-{os.getuid()}"

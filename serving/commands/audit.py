@@ -144,18 +144,26 @@ def find(
 
 
 @audit_app.command(epilog="Example: clinserve audit prune --before 2020-01-01")
-def prune(ctx: typer.Context, before: Annotated[str, typer.Option(help="This day or time, UTC.")]) -> None:
-    """Delete older records, from the beginning of each chain up to a signature. The rest still verifies."""
+def prune(
+    ctx: typer.Context,
+    before: Annotated[str | None, typer.Option(help="This day or time, UTC; older than audit.retention.")] = None,
+    approve: Annotated[str | None, typer.Option(help="What another administrator has asked for, by its id.")] = None,
+) -> None:
+    """Ask that older records are deleted, or approve it: two administrators decide, unless audit.prune_approvals is 0.
+
+    From the beginning of each chain up to a signature. The rest still verifies, and says what is missing.
+    """
     with opened(ctx) as office:
-        time = moment("--before", before)
-        if time > utcnow():
-            raise InvalidRequest("--before is in the future.")
-        with Trail(office.audit_log, utcnow).change(
-            office.actor, "audit.prune", parameters={"before": time.isoformat()}
-        ) as entry:
-            removed = office.audit_log.prune(time)
-            entry.result = str(removed)
-    typer.echo(f"Deleted {removed} records from before {shown(time)}.")
+        if (before is None) == (approve is None):
+            raise InvalidRequest("Name one of --before DAY and --approve ID.")
+        if approve is not None:
+            typer.echo(f"Deleted {office.pruning.approve(office.actor, approve)} records.")
+            return
+        done = office.pruning.request(office.actor, moment("--before", before or ""))
+    if isinstance(done, int):
+        typer.echo(f"Deleted {done} records from before {before}.")
+    else:
+        typer.echo(f"Asked. Another administrator approves within seven days: clinserve audit prune --approve {done}")
 
 
 @audit_app.command(epilog='Example: clinserve audit restored --reason "disk of node 3 lost, backup of 2026-11-01"')

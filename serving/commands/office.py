@@ -9,6 +9,7 @@ from typing import Self
 from serving.tenants.administration import Administration
 from serving.tenants.audit import Checkpoint, Head, Unreadable
 from serving.tenants.audit_log import AuditLog
+from serving.tenants.audit_pruning import Pruning
 from serving.tenants.audit_store import AuditStore
 from serving.tenants.callers import Caller
 from serving.tenants.ledger import UsageStore
@@ -25,6 +26,7 @@ class Office:
     audit_store: AuditStore
     usage_store: UsageStore
     audit_log: AuditLog
+    pruning: Pruning
     kept_anchors: Callable[[], list[Head | Checkpoint | Unreadable]]
     public_key: str
     actor: Caller

@@ -140,6 +140,22 @@ class Usage(Section):
     flush: Seconds = Field(1.0, gt=0, description="How often it is written: the most that a crash can lose.")
 
 
+class AuditStream(Section):
+    """A stream of the audit log to a SIEM. What a receiver missed while it was away is sent from the database."""
+
+    syslog: str | None = Field(
+        None,
+        pattern=r"^(udp|tcp|tls)://[^/@]+$",
+        description="Receiver of RFC 5424: tls://HOST:6514, tcp://HOST:514 (octet counting) or udp://HOST:514.",
+    )
+    otlp: str | None = Field(
+        None,
+        pattern=r"^https?://[^@?]+$",
+        description="Receiver of OpenTelemetry logs over HTTP, such as http://collector:4318.",
+    )
+    ca: Path | None = Field(None, description="Certificates that are trusted for tls and https. Default: the system's.")
+
+
 class Audit(Section):
     """The audit log."""
 
@@ -155,6 +171,15 @@ class Audit(Section):
         None,
         description="Folder where the newest signed checkpoint of each chain is kept apart from the database. Better "
         "on another disk, which who administers the database cannot write. Default: state_dir/audit/anchors.",
+    )
+    stream: AuditStream = AuditStream()
+    retention: Seconds | None = Field(
+        None,
+        ge=86400,
+        description="How long every record is kept at least; `audit prune` deletes older ones only. Default: for ever.",
+    )
+    prune_approvals: Literal[0, 1] = Field(
+        1, description="Administrators besides the one who asks that must agree to a pruning. 0: one person decides."
     )
     check: Seconds = Field(
         600.0, description="How often each gateway looks whether its anchors still fit the database; 0: never."

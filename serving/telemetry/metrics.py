@@ -35,6 +35,7 @@ Event = Literal[
     "guard_decisions",
     "breaker_changes",
     "lost_records", "refused_records", "reckonings", "unusable_usage",
+    "audit_stream_records", "audit_stream_failures",
     "routed", "spills", "batch_lines", "repeats_away", "spans", "replica_retries", "lost_log_lines",
     "fatal_requests",
 ]  # fmt: skip
@@ -47,6 +48,11 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "lease_settlements": ("Leases by how they ended: settled, unknown to the store, or lost.", ["result"]),
     "token_refusals": ("Tokens of identity providers refused, by reason.", ["reason"]),
     "unwritten_audit_records": ("Requests served although the audit log could not be written.", []),
+    "audit_stream_records": ("Audit records that a receiver of the stream has had.", ["receiver"]),
+    "audit_stream_failures": (
+        "Tries to send audit records to a receiver that failed; they are sent later.",
+        ["receiver"],
+    ),
     "spills": ("Requests that one deployment could not take and another was asked for.", ["deployment", "to"]),
     "routed": (
         "Requests placed at a replica, by why: known or home, of the prompt's beginning, or load.",

@@ -28,7 +28,7 @@ from serving.tenants.audit import (
     new_chain,
 )
 from serving.tenants.audit_anchors import Anchors, NoAnchors
-from serving.tenants.audit_store import AuditStore
+from serving.tenants.audit_store import AuditStore, heads_in, statements
 from serving.tenants.spool import storable
 from serving.tenants.stores import StoreUnavailable
 from serving.tenants.writer import BatchWriter
@@ -152,19 +152,33 @@ class AuditLog:
         """Wait until what was recorded is written."""
         return self._writer.flush(timeout)
 
-    def prune(self, before: datetime) -> int:
+    def prune(self, before: datetime, *, by: Sequence[str] = ()) -> int:
         """Remove records that are older, from the beginning of each chain up to a checkpoint; how many. Blocks.
 
-        What is removed is recorded first, so that a verifier can tell it from what was lost. Raises StoreUnavailable.
+        What is removed is stated first, in a record that is signed as all are: how far each chain, with the hash there,
+        which stands for all that went, and who decided. A statement that goes itself is repeated in the new one.
+        Raises StoreUnavailable.
         """
         heads = self._store.prunable(before)
         if not heads:
             return 0
-        details = {"before": before.isoformat(), "heads": [[head.chain, head.seq, head.hash] for head in heads]}
-        self._append("pruned", self._now(), details)
+        upto = {head.chain: head for head in heads}
+        for kind in ("pruned", "restored"):
+            for record in statements(self._store, kind):
+                if record.chain in upto and record.seq <= upto[record.chain].seq:
+                    for head in heads_in(record.body):
+                        if head.seq > upto.get(head.chain, Head(head.chain, 0, "")).seq:
+                            upto[head.chain] = head
+        stated = [[head.chain, head.seq, head.hash] for head in upto.values()]
+        self._append("pruned", self._now(), {"before": before.isoformat(), "by": list(by), "heads": stated})
         if not self.flush():
             raise StoreUnavailable
-        return self._store.prune(heads)
+        removed = self._store.prune(heads)
+        ends = {head.chain for head in self._store.heads()}
+        for head in heads:
+            if head.chain not in ends:
+                self._anchors.forget(head.chain)
+        return removed
 
     def restored(self, reason: str) -> list[Head]:
         """State what the anchors know and the database does not, as after a restore from a backup: it is missing by

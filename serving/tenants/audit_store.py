@@ -52,6 +52,9 @@ class AuditStore(Protocol):
     def hashes_at(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
         """The hashes of the records in these places, as far as there are records."""
 
+    def after(self, chain: str, seq: int, limit: int) -> list[Record]:
+        """The next records of a chain, at most so many."""
+
     def prunable(self, before: datetime) -> list[Head]:
         """The last checkpoint of each chain such that all records up to it are older."""
 
@@ -100,6 +103,11 @@ class MemoryAudit:
     def hashes_at(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
         with self._lock:
             return {place: self._records[place].hash for place in places if place in self._records}
+
+    def after(self, chain: str, seq: int, limit: int) -> list[Record]:
+        with self._lock:
+            places = [place for place in sorted(self._records) if place[0] == chain and place[1] > seq]
+            return [self._records[place] for place in places[:limit]]
 
     def prunable(self, before: datetime) -> list[Head]:
         with self._lock:

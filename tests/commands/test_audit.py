@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -173,13 +174,21 @@ def test_what_nobody_produced_is_not_found_and_the_status_is_1(shell: Shell, tmp
     assert "Name one of" in shell.refuses("audit", "find")
 
 
-def test_what_was_pruned_is_gone_by_somebodys_name_and_the_rest_verifies(shell: Shell) -> None:
+def test_two_administrators_prune_what_retention_does_not_keep(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     assert "in the future" in shell.refuses("audit", "prune", "--before", f"{tomorrow:%Y-%m-%d}")
-    records = shell.tells("audit", "verify")["records"]
-    assert shell.says("audit", "prune", "--before", datetime.now(UTC).isoformat()).startswith(f"Deleted {records}")
-    acts = shell.tells("audit", "list", "--kind", "admin")
-    assert [(one["actor"][:4], one["details"]["action"]) for one in acts] == [("cli:", "audit.prune")]
+    assert "audit.retention" in shell.refuses("audit", "prune", "--before", "2020-01-01")
+    assert "--approve ID" in shell.refuses("audit", "prune")
+    monkeypatch.setenv("CLINSERVE_AUDIT__RETENTION", "1d")
+    asked = shell.says("audit", "prune", "--before", "2020-01-01")
+    id = re.search(r"--approve (prune_\w+)", asked)
+    assert id and "another administrator" in shell.refuses("audit", "prune", "--approve", id[1])
+    monkeypatch.setenv("LOGNAME", "ben")  # which anybody may say of himself
+    assert "another administrator" in shell.refuses("audit", "prune", "--approve", id[1])
+    acts = [
+        (one["details"]["action"], one["details"]["outcome"]) for one in shell.tells("audit", "list", "--kind", "admin")
+    ]
+    assert acts[:3] == [("audit.prune", "invalid_request")] * 2 + [("audit.prune.request", "done")]
     assert shell.tells("audit", "verify")["valid"]
 
 

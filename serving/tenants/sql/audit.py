@@ -105,6 +105,12 @@ class SqlAudit:
                 found |= {(chain, seq): hash for chain, seq, hash in rows}
         return found
 
+    def after(self, chain: str, seq: int, limit: int) -> list[Record]:
+        row = audit_records.c
+        question = select(audit_records).where(row.chain == chain, row.seq > seq).order_by(row.seq).limit(limit)
+        with translated(), self._engine.connect() as connection:
+            return [Record(**found) for found in connection.execute(question).mappings()]
+
     def prunable(self, before: datetime) -> list[Head]:
         record, checkpoint = audit_records.c, audit_checkpoints.c
         young = (
