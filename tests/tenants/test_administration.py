@@ -434,6 +434,7 @@ def test_a_change_is_written_with_who_what_and_how(office: Office) -> None:
         "outcome": "done",
         "actor_name": "someone",
         "actor_tenant": "ward",
+        "address": "",
     }
 
 
