@@ -9,7 +9,6 @@ status: 0 all held, 2 something did not, 3 it could not be measured.
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import signal
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,8 +26,9 @@ from loadtests.drains import Say
 from loadtests.hostile.attack import Attack
 from loadtests.hostile.attacks import ATTACKS
 from loadtests.hostile.drill import Drill
-from loadtests.hostile.judged import Found, Quiet
+from loadtests.hostile.judged import Found
 from loadtests.hostile.product import MODEL, HostileServer
+from loadtests.hostile.results import Results
 from loadtests.hostile.samples import Samples
 from loadtests.hostile.table import in_markdown, on_terminal, row, written
 
@@ -46,6 +45,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--only", action="append", metavar="NAME", help="this attack or section; may be given more than once")
     add("--quick", action="store_true", help="some of each section")
     add("--list", action="store_true", help="name the attacks and end")
+    add("--resume", action="store_true", help="leave out, and keep, what the file of results has already")
     add("--out", type=Path, default=ROOT / ".clinserve/bench/hostile.json", help="where the whole result goes")
     add("--markdown", type=Path, help="a page where the table goes as well, such as docs/hostile.md")
     options = parser.parse_args(words)
@@ -64,7 +64,7 @@ def chosen(options: argparse.Namespace) -> list[Attack]:
     ]
 
 
-def attacked(options: argparse.Namespace, say: Say) -> tuple[list[Found], Quiet]:
+def attack_all(attacks: Sequence[Attack], options: argparse.Namespace, results: Results, say: Say) -> None:
     """Raises DrillError."""
     found: list[Found] = []
     with contextlib.ExitStack() as stack:
@@ -76,14 +76,14 @@ def attacked(options: argparse.Namespace, say: Say) -> tuple[list[Found], Quiet]
         drill.listen(5.0)
         drill.forget()
         drill.listen(30.0)
-        for number, attack in enumerate(chosen(options)):
+        for number, attack in enumerate(attacks):
             if number and number % _LISTEN_AGAIN == 0:
                 drill.listen(8.0)
             found.append(drill.suffer(attack))
             say("  ".join(row(found[-1], drill.quiet)))
+            results.keep(found, drill.quiet)
             if not samples.runs:
                 raise DrillError("the bystander's process ended")
-        return found, drill.quiet
 
 
 def about(options: argparse.Namespace) -> dict[str, str]:
@@ -105,28 +105,20 @@ def main(words: Sequence[str] | None = None) -> int:
         for attack in ATTACKS:
             console.print(f"{attack.section:15}  {attack.name:32}  {attack.what}", markup=False)
         return 0
+    results = Results(options.out, about(options), earlier=options.resume)
+    attacks = [attack for attack in chosen(options) if attack.name not in results.done]
     try:
-        found, quiet = attacked(options, Say(console))
+        if attacks:
+            attack_all(attacks, options, results, Say(console))
     except DrillError as error:
-        console.print(f"cannot measure: {error}", style="red", markup=False)
+        console.print(f"cannot go on: {error}", style="red", markup=False)
         return CANNOT_MEASURE
-    console.print(on_terminal(found, quiet))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document(found, quiet, about(options)), indent=1))
+    console.print(on_terminal(results.runs))
     if options.markdown:
-        written(options.markdown, in_markdown(found, quiet, about(options)))
-    broken = [one.attack.name for one in found if one.faults(quiet)]
-    console.print(f"NOT held: {', '.join(broken)}" if broken else f"held: nobody noticed {len(found)} attacks")
+        written(options.markdown, in_markdown(results.runs))
+    broken = results.broken
+    console.print(f"NOT held: {', '.join(broken)}" if broken else f"held: nobody noticed {len(results.done)} attacks")
     return NOT_HELD if broken else 0
-
-
-def document(found: Sequence[Found], quiet: Quiet, about: dict[str, str]) -> dict[str, object]:
-    def shown(one: Found) -> dict[str, object]:
-        fields = {name: getattr(one, name) for name in one.__dataclass_fields__ if name != "attack"}
-        attack = {"attack": one.attack.name, "section": one.attack.section, "what": one.attack.what}
-        return attack | fields | {"faults": one.faults(quiet)}
-
-    return {"about": about, "quiet": asdict(quiet), "attacks": [shown(one) for one in found]}
 
 
 if __name__ == "__main__":

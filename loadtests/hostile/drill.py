@@ -22,7 +22,7 @@ from loadtests.runs import ROOT
 ATTACKER, SAME_ADDRESS = "127.0.0.2", "127.0.0.1"
 CALM_S = 60.0
 """All must be as before so long after an attack's end."""
-_SETTLE_S = 2.0
+_SETTLE_S = 1.5
 _FILES = 64
 
 

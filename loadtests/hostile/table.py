@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -30,20 +31,24 @@ def quiet_row(quiet: Quiet) -> tuple[str, ...]:
     return "(quiet)", "", "0", times, lag, "", "", ""
 
 
-def on_terminal(found: Sequence[Found], quiet: Quiet) -> Table:
+def on_terminal(runs: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(*COLUMNS, box=None)
-    table.add_row(*quiet_row(quiet))
-    for one in found:
-        table.add_row(*row(one, quiet))
+    for run in runs:
+        table.add_row(*run["quiet_row"])
+        for one in run["attacks"]:
+            table.add_row(*one["row"])
     return table
 
 
-def in_markdown(found: Sequence[Found], quiet: Quiet, about: Mapping[str, str]) -> str:
-    lines = [", ".join(f"{name} {value}" for name, value in about.items()) + ".", ""]
-    lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", f"| {' | '.join(quiet_row(quiet))} |"]
-    for one in found:
-        name, *rest = row(one, quiet)
-        lines.append(f"| **{name}**: {_escaped(one.attack.what)} | {' | '.join(map(_escaped, rest))} |")
+def in_markdown(runs: Sequence[Mapping[str, Any]]) -> str:
+    """runs: as results.py has them; each has a row for what was seen without an attack."""
+    lines = [", ".join(f"{name} {value}" for name, value in run["about"].items()) + "." for run in runs]
+    lines += ["", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    for run in runs:
+        lines.append(f"| {' | '.join(run['quiet_row'])} |")
+        for one in run["attacks"]:
+            name, *rest = one["row"]
+            lines.append(f"| **{name}**: {_escaped(one['what'])} | {' | '.join(map(_escaped, rest))} |")
     return "\n".join(lines) + "\n"
 
 

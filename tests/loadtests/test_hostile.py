@@ -17,6 +17,7 @@ from loadtests.hostile.attacks import ATTACKS
 from loadtests.hostile.bystander import Sample
 from loadtests.hostile.judged import Found, Quiet, growth, longest_lag, restarted
 from loadtests.hostile.product import Vitals
+from loadtests.hostile.results import Results
 from loadtests.hostile.samples import first_tokens, percentile
 from loadtests.hostile.table import in_markdown, written
 from loadtests.hostile.wire import Mallory, Target
@@ -150,10 +151,23 @@ def test_the_short_form_and_single_attacks_can_be_chosen(capsys: pytest.CaptureF
     assert "nothing" in capsys.readouterr().err
 
 
-def test_the_table_says_what_each_attack_was_and_what_broke() -> None:
-    text = in_markdown([found(), found(restarted=["engine"])], QUIET, {"commit": "abc"})
+def test_the_table_says_what_each_attack_was_and_what_broke(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.json", {"commit": "abc"}, earlier=False)
+    results.keep([found(), found(restarted=["engine"])], QUIET)
+    text = in_markdown(results.runs)
     assert "commit abc" in text and attack("openapi.json").what in text and "restarted: engine" in text
     assert len({line.count(" | ") for line in text.splitlines() if line.startswith("| ")}) == 1
+
+
+def test_a_run_goes_on_with_what_another_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    Results(file, {"commit": "abc"}, earlier=True).keep([found(p99=9.0)], QUIET)
+    second = Results(file, {"commit": "def"}, earlier=True)
+    assert second.done == {"openapi.json"} == set(second.broken)
+    second.keep([found(attack=attack("docs"))], QUIET)
+    assert "commit abc" in (text := in_markdown(second.runs)) and "commit def" in text
+    assert Results(file, {}, earlier=True).done == {"openapi.json", "docs"}
+    assert Results(file, {}, earlier=False).done == set()
 
 
 def test_a_page_keeps_what_stands_around_its_table(tmp_path: Path) -> None:
