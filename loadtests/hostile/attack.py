@@ -25,7 +25,7 @@ class Attack:
     what: str
     run: Run
     gets: frozenset[str]
-    seconds: float = 5.0
+    seconds: float = 4.0
     same_address: bool = False
     leaves_files: bool = False
     short: bool = False
@@ -37,7 +37,7 @@ class Kind:
 
     section: Section
     gets: frozenset[str]
-    seconds: float = 5.0
+    seconds: float = 4.0
 
     def __call__(
         self,

@@ -39,7 +39,10 @@ class Vitals:
     stored: int
 
     def lasting(self) -> dict[psutil.Process, str]:
-        return {process: name for process, name in self.processes.items() if name in LASTING}
+        """Of HAProxy the newest: one that was replaced at the start lasts as long as its connections."""
+        proxies = [process for process, name in self.processes.items() if name == "haproxy"]
+        old = set(sorted(proxies, key=lambda process: process.create_time())[:-1])
+        return {process: name for process, name in self.processes.items() if name in LASTING and process not in old}
 
 
 class HostileServer(Server):
@@ -121,12 +124,9 @@ class HostileServer(Server):
         raise DrillError(f"the product's metrics could not be read:{why}")
 
     def connections_from(self, source: str) -> int:
-        """Connections of this address that the product still has open."""
-        theirs = 0
-        for connection in psutil.net_connections("tcp"):
-            far = connection.raddr.ip if connection.raddr else ""
-            theirs += far == source and connection.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)
-        return theirs
+        """Connections of this address that the API still has open."""
+        here = [c for c in psutil.net_connections("tcp") if c.laddr.port == self._port and c.raddr]
+        return sum(c.raddr.ip == source and c.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT) for c in here)
 
     def logs_with(self, text: str) -> list[str]:
         """Names of its logs, Ray's included, that hold this text."""

@@ -188,7 +188,7 @@ def header_lines(m: Mallory, n: int) -> bytes:
     return m.request("POST", CHAT, headers=heads[n % len(heads)], keep=True) + b"0\r\n\r\n" + smuggled
 
 
-_of = Kind("connections", ENDED, seconds=7.0)
+_of = Kind("connections", ENDED, seconds=6.0)
 LEFT = gets(200, 429, "left", "reset", "closed")
 ATTACKS = (
     _of("half headers", "1,000 connections with half a header", holding(1000, half_a_header), short=True),
