@@ -47,6 +47,7 @@ from serving.jobs import build_jobs
 from serving.keeping import build_keeping
 from serving.routing.router import Router
 from serving.sealing import Sealer
+from serving.secret_follower import SecretFollower
 from serving.settings import Settings
 from serving.telemetry.bounded import FirstCome
 from serving.telemetry.listener import MetricsListener, NoListener
@@ -160,7 +161,13 @@ def build_parts(
         ),
         settlements=settlements,
         books=Books(governance.ledger, audit, governance.prices, governance.access),
-        answers=Answers(repeats, Sealer(secrets.content), secrets.content, largest=settings.idempotency.max_answer),
+        answers=Answers(
+            repeats,
+            Sealer(secrets.content),
+            secrets.content,
+            largest=settings.idempotency.max_answer,
+            seconds=settings.idempotency.keep,
+        ),
         administration=governance.administration,
         files=jobs.files,
         batches=jobs.batches,
@@ -171,7 +178,7 @@ def build_parts(
         metrics=metrics,
         traces=traces,
         log=log,
-        cache_salt_of=functools.lru_cache(maxsize=4096)(secrets.salt_of),
+        cache_salt_of=secrets.salt_of,
         cross_origin=cross_origin(settings.server.cors_origins),
         metrics_interval=settings.telemetry.metrics_interval,
         max_body=settings.server.max_body,
@@ -182,6 +189,9 @@ def build_parts(
             build_listener(settings, metrics),
             CalmCollector(),
             large_work,
+            SecretFollower(
+                secrets.versioned(), lambda: load_secrets(settings).versioned(), every=settings.secrets.refresh
+            ),
             traces,
             audit,
             governance.ledger,

@@ -25,6 +25,7 @@ from serving.fleets import number_of, profile_of
 from serving.gateway.app import create_app
 from serving.governance import secret_source
 from serving.routing.router import Router
+from serving.secret_versions import VersionedSecret
 from serving.settings import Settings
 from serving.tracing import vllm_args, vllm_env
 
@@ -135,6 +136,7 @@ def engine_application(settings: Settings, deployment: config.Deployment, token:
         args,
         settings.server.idle_timeout,
         functools.partial(weights.adapter_ready, settings, deployment),
+        settings.secrets.refresh,
     )
 
 
@@ -160,7 +162,9 @@ def _echo_application(
     )
     secret = functools.partial(_engine_secret, settings)
     replica = versioned(replica, token, _model_of(deployment))
-    return replica.bind(deployment.name, functools.partial(echo_engine, engine), secret, engine.start_time)
+    return replica.bind(
+        deployment.name, functools.partial(echo_engine, engine), secret, engine.start_time, settings.secrets.refresh
+    )
 
 
 def _kept_up(settings: Settings, deployment: config.Deployment) -> dict[str, Any]:
@@ -172,9 +176,9 @@ def _kept_up(settings: Settings, deployment: config.Deployment) -> dict[str, Any
     }
 
 
-def _engine_secret(settings: Settings) -> str:
+def _engine_secret(settings: Settings) -> VersionedSecret:
     """It alone: an engine's machine is given no other."""
-    return secret_source(settings).required("engine")
+    return secret_source(settings).versions("engine")
 
 
 def _placement(deployment: config.Deployment, env: dict[str, str]) -> dict[str, Any]:

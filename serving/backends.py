@@ -35,6 +35,7 @@ from serving.guards.moderation import ModerationGuard
 from serving.guards.pii import PiiGuard
 from serving.routing.router import Router
 from serving.routing.rules import PowerOfTwo, PrefixAffinity, RoundRobin, Rule
+from serving.secret_versions import VersionedSecret
 from serving.secrets import Secrets
 from serving.settings import Settings, SettingsError
 from serving.telemetry.metrics import Metrics
@@ -78,6 +79,18 @@ def check_backends(settings: Settings, environ: Mapping[str, str] = os.environ) 
             _credential(deployment.name, deployment.engine, environ).close()
 
 
+class EngineSecret:
+    """Credential for replicas of ours: the version that writes now. They have known it for longer."""
+
+    def __init__(self, secret: VersionedSecret) -> None:
+        self._secret = secret
+
+    async def headers(self) -> dict[str, str]:
+        return {SECRET_HEADER: self._secret.writing.text}
+
+    def close(self) -> None: ...
+
+
 def build_engine(
     deployment: config.Deployment,
     settings: Settings,
@@ -98,7 +111,8 @@ def build_engine(
         return http(
             endpoints_of(deployment.name, build_router(deployment, metrics)),
             model=deployment.name,
-            headers={SECRET_HEADER: secrets.engine} | proof_headers(),
+            headers=proof_headers(),
+            credential=EngineSecret(secrets.engine),
             ours=True,
             ready_path="/health",
             room=WaitingRoom(

@@ -19,6 +19,7 @@ from serving.commands.keys import keys_app
 from serving.commands.limits import limits_app
 from serving.commands.office import Office
 from serving.commands.remote import DEFAULT_URL, CannotAsk, Key, Url
+from serving.commands.secret_versions import secrets_app
 from serving.commands.session import one_line_errors
 from serving.commands.tenants import tenants_app
 from serving.commands.usage import usage_app
@@ -44,6 +45,7 @@ cli.add_typer(limits_app, name="limits")
 cli.add_typer(usage_app, name="usage")
 cli.add_typer(audit_app, name="audit")
 cli.add_typer(batch_app, name="batch")
+cli.add_typer(secrets_app, name="secrets")
 
 
 def _say_version(wanted: bool) -> None:
@@ -113,14 +115,6 @@ def prepare(context: typer.Context) -> None:
             command.demo_key(settings)
     except (command.CannotStart, SettingsError, SecretsError) as error:
         fail(str(error))
-
-
-@cli.command(reads_configuration=False)
-def secrets(name: Annotated[str, typer.Argument(help="Of the Secret.")] = "clinserve") -> None:
-    """Print a Kubernetes Secret with new secrets, for `kubectl apply -f -`. Nothing is kept here."""
-    from serving.commands import secrets as command
-
-    typer.echo(command.manifest(name), nl=False)
 
 
 @cli.command()

@@ -43,6 +43,7 @@
     ├── UnknownResponse 404           responses/response.py
     ├── MethodNotAllowed 405
     ├── TenantExists 409              tenants/registry.py
+    ├── RowNotGenuine 409             tenants/row_seal.py: somebody else changed it in the database
     ├── StillRunning 409              tenants/repeats.py: the first with this Idempotency-Key has not ended
     ├── KeyReused 409                 tenants/repeats.py: another body came under this Idempotency-Key
     ├── TooManyRequests 429           the caller must wait: this server is full

@@ -53,8 +53,10 @@ from serving.tenants.quotas import Quotas
 from serving.tenants.redis import RedisQuotas
 from serving.tenants.redis_deaths import RedisDeathCounts
 from serving.tenants.redis_repeats import RedisRepeats
+from serving.tenants.refused_rows import RefusedRows
 from serving.tenants.repeats import Repeats
-from serving.tenants.sql import SqlAudit, SqlKeys, SqlLimits, SqlTenants, SqlUsage, migrate, open_database
+from serving.tenants.row_seal import PepperSeals, RowSeals
+from serving.tenants.sql import SecretUses, SqlAudit, SqlKeys, SqlLimits, SqlTenants, SqlUsage, migrate, open_database
 from serving.tenants.standing import Standing
 from serving.tenants.tokens import Issuer, NoTokens, Tokens
 from serving.tenants.writer import BatchWriter
@@ -95,37 +97,42 @@ def load_secrets(settings: Settings) -> Secrets:
     return Secrets.load(source.state_dir, source.environ, source.vault)
 
 
-def open_migrated(settings: Settings, password: str) -> Engine:
+def open_migrated(settings: Settings, password: str, seals: RowSeals) -> Engine:
     """The database, brought up to date if it is older than this code. Raises SettingsError, StoreUnavailable."""
     try:
         database = open_database(settings.database_url, password)
     except ValueError as error:
         raise config.SettingsError(f"database.url: {error}") from None
-    migrate(database)
+    migrate(database, seals)
     return database
 
 
 def build_keyring(settings: Settings) -> Keyring:
     """Keys in the database, for those who need nothing else."""
     secrets = AdministrationSecrets.load(secret_source(settings))
-    return Keyring(SqlKeys(open_migrated(settings, secrets.database_password)), secrets.pepper)
+    seals = PepperSeals(secrets.pepper)
+    return Keyring(SqlKeys(open_migrated(settings, secrets.database_password, seals), seals), secrets.pepper)
 
 
 def build_governance(
     settings: Settings, secrets: Secrets, metrics: Metrics, *, on_checkpoint: OnCheckpoint
 ) -> Governance:
     """on_checkpoint: told now and then how far this process's audit chain has come."""
-    database = open_migrated(settings, secrets.database_password)
-    keys = SqlKeys(database)
+    database = open_migrated(settings, secrets.database_password, PepperSeals(secrets.pepper))
+    usage, audit_store = SqlUsage(database), SqlAudit(database)
+    audit = build_audit(settings, secrets, audit_store, metrics, on_checkpoint)
+    refused = RefusedRows(audit, utcnow, lambda table: metrics.noted("refused_rows", table))
+    seals = PepperSeals(secrets.pepper, refused.tell)
+    keys = SqlKeys(database, seals)
     keyring = Keyring(
         keys,
         secrets.pepper,
         cache_seconds=settings.keys.cache,
         stale_seconds=settings.keys.stale,
         on_stale=lambda: metrics.noted("stale_keys"),
+        on_refused=lambda key_id: refused.tell("api_keys", key_id),
     )
-    tenants, limits = SqlTenants(database), SqlLimits(database)
-    usage, audit_store = SqlUsage(database), SqlAudit(database)
+    tenants, limits = SqlTenants(database, seals), SqlLimits(database, seals)
     policies = PolicyBook(
         tenants,
         limits,
@@ -134,7 +141,6 @@ def build_governance(
         on_stale=lambda: metrics.noted("stale_policies"),
     )
     ledger = build_ledger(settings, usage, metrics)
-    audit = build_audit(settings, secrets, audit_store, metrics, on_checkpoint)
     access = AccessLog(audit, utcnow)
     return Governance(
         keyring=keyring,
@@ -323,7 +329,7 @@ def build_tokens(settings: Settings, metrics: Metrics) -> Tokens | NoTokens:
 def open_office(settings: Settings) -> Office:
     """What administrative commands work with: the database, as the system's administrator. Close it."""
     secrets = AdministrationSecrets.load(secret_source(settings))
-    database = open_migrated(settings, secrets.database_password)
+    database = open_migrated(settings, secrets.database_password, PepperSeals(secrets.pepper))
     audit_store, usage = SqlAudit(database), SqlUsage(database)
     audit = AuditLog(
         audit_store,
@@ -334,7 +340,8 @@ def open_office(settings: Settings) -> Office:
         flush=0.05,  # a command does one thing, and ends when it is written
     )
     audit.begin()
-    keyring = Keyring(SqlKeys(database), secrets.pepper)
+    seals = PepperSeals(secrets.pepper, RefusedRows(audit, utcnow, lambda table: None).tell)
+    keyring = Keyring(SqlKeys(database, seals), secrets.pepper)
 
     access = AccessLog(audit, utcnow)
 
@@ -345,9 +352,9 @@ def open_office(settings: Settings) -> Office:
 
     return Office(
         administration=Administration(
-            tenants=SqlTenants(database),
+            tenants=SqlTenants(database, seals),
             keyring=keyring,
-            limits=SqlLimits(database),
+            limits=SqlLimits(database, seals),
             usage=usage,
             audit=audit,
             audit_store=audit_store,
@@ -363,8 +370,10 @@ def open_office(settings: Settings) -> Office:
             audit, audit_store, utcnow, keep=settings.audit.retention, approvals=settings.audit.prune_approvals
         ),
         kept_anchors=lambda: kept_anchors(settings),
-        public_key=audit.public_key,
+        public_keys=audit.public_keys,
         actor=Caller(SYSTEM_TENANT, f"cli:{local_user()}", "command line", roles=frozenset(ROLES)),
+        uses=SecretUses(database),
+        source=secret_source(settings),
         close=close,
     )
 

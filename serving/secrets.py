@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from serving.disk import sync_folder
+from serving.secret_versions import PUBLIC, BadVersions, SecretVersion, VersionedSecret, versions_in
 
 REQUIRED = {
     "pepper": "CLINSERVE_PEPPER",
@@ -60,20 +61,21 @@ class NoVault:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """One for each purpose.
+    """One for each purpose, each in versions (secret_versions.py) that running processes follow (secret_follower.py).
 
-    pepper: keyed hash of API keys. engine: opens the engine routes. cache_salt: separates tenants' KV caches.
+    pepper: keyed hash of API keys, and seals of rows that say who may what. engine: opens the engine routes.
+    cache_salt: separates tenants' KV caches.
     content: seals what users wrote and models answered, in the database.
     audit: keyed digests in the audit log. signing: seed (32 bytes) of the Ed25519 key under its checkpoints; written
     as 64 hexadecimal digits. The passwords are empty unless given.
     """
 
-    pepper: bytes = field(repr=False)
-    engine: str = field(repr=False)
-    cache_salt: bytes = field(repr=False)
-    content: bytes = field(repr=False)
-    audit: bytes = field(repr=False)
-    signing: bytes = field(repr=False)
+    pepper: VersionedSecret
+    engine: VersionedSecret
+    cache_salt: VersionedSecret
+    content: VersionedSecret
+    audit: VersionedSecret
+    signing: VersionedSecret
     database_password: str = field(default="", repr=False)
     redis_password: str = field(default="", repr=False)
 
@@ -82,37 +84,41 @@ class Secrets:
         """All of them, for a gateway. Raises SecretsError."""
         source = SecretSource(state_dir, environ, vault)
         return cls(
-            pepper=source.required("pepper").encode(),
-            engine=source.required("engine"),
-            cache_salt=source.required("cache_salt").encode(),
-            content=source.required("content").encode(),
-            audit=source.required("audit").encode(),
-            signing=_seed(source.required("signing")),
+            pepper=source.versions("pepper"),
+            engine=source.versions("engine"),
+            cache_salt=source.versions("cache_salt"),
+            content=source.versions("content"),
+            audit=source.versions("audit"),
+            signing=source.versions("signing"),
             database_password=source.optional("database_password"),
             redis_password=source.optional("redis_password"),
         )
 
     def salt_of(self, tenant: str) -> str:
         """The tenant's KV-cache namespace: 64 hex digits that say nothing about the tenant's name."""
-        return hmac.new(self.cache_salt, tenant.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self.cache_salt.writing.value, tenant.encode(), hashlib.sha256).hexdigest()
+
+    def versioned(self) -> dict[str, VersionedSecret]:
+        """By name, as REQUIRED has them."""
+        return {name: getattr(self, name) for name in REQUIRED}
 
 
 @dataclass(frozen=True, slots=True)
 class AdministrationSecrets:
     """What administration needs, as in the chart's prepare job: it opens no engine and no content."""
 
-    pepper: bytes = field(repr=False)
-    audit: bytes = field(repr=False)
-    signing: bytes = field(repr=False)
+    pepper: VersionedSecret
+    audit: VersionedSecret
+    signing: VersionedSecret
     database_password: str = field(default="", repr=False)
 
     @classmethod
     def load(cls, source: SecretSource) -> AdministrationSecrets:
         """Raises SecretsError."""
         return cls(
-            pepper=source.required("pepper").encode(),
-            audit=source.required("audit").encode(),
-            signing=_seed(source.required("signing")),
+            pepper=source.versions("pepper"),
+            audit=source.versions("audit"),
+            signing=source.versions("signing"),
             database_password=source.optional("database_password"),
         )
 
@@ -136,6 +142,36 @@ class SecretSource:
         variable = REQUIRED[name]
         given = _given(variable, self.environ, self.vault)
         return given or _made(variable, self.state_dir / "secrets" / name, self.vault)
+
+    def versions(self, name: str) -> VersionedSecret:
+        """The same, read as versions. Raises SecretsError."""
+        try:
+            secret = VersionedSecret.read(self.required(name))
+        except BadVersions as error:
+            raise SecretsError(f"{REQUIRED[name]}: {error}") from None
+        if name == "signing":
+            for version in secret.versions:
+                _check_signing(version)
+        return secret
+
+    def file_of(self, name: str) -> Path | None:
+        """The file that it is in; None where it is in a variable or a vault."""
+        variable = REQUIRED[name]
+        if self.environ.get(variable):
+            return None
+        if self.environ.get(f"{variable}_FILE"):
+            return Path(self.environ[f"{variable}_FILE"])
+        return self.state_dir / "secrets" / name if self.vault.place_of(vault_name(variable)) is None else None
+
+    def is_here(self, name: str) -> bool:
+        """Whether this machine was given it, or made it before."""
+        file = self.file_of(name)
+        return file.exists() if file else bool(_given(REQUIRED[name], self.environ, self.vault))
+
+    def place_of(self, name: str) -> str:
+        """For people: where it is."""
+        file, variable = self.file_of(name), REQUIRED[name]
+        return str(file) if file else self.vault.place_of(vault_name(variable)) or f"variable {variable}"
 
     def optional(self, name: str) -> str:
         """Likewise; empty where there is none."""
@@ -184,9 +220,17 @@ def _made(variable: str, path: Path, vault: Vault) -> str:
         raise SecretsError(f"{path} cannot be read: {error.strerror}; set {variable} or {variable}_FILE") from None
     except UnicodeDecodeError:
         text = ""
-    if not _MADE.fullmatch(text):  # an empty one would be a secret that everybody knows
+    if not _is_whole(text):  # an empty one would be a secret that everybody knows
         raise SecretsError(f"{path} is damaged: restore it from a backup (docs/runbook.md), or set {variable}")
     return text.strip()
+
+
+def _is_whole(text: str) -> bool:
+    """What was made here, or rotated since: each version is as long as it was made."""
+    try:
+        return all(_MADE.fullmatch(version.text.removeprefix(PUBLIC)) for version in versions_in(text))
+    except BadVersions:
+        return False
 
 
 def _make(variable: str, path: Path) -> None:
@@ -209,11 +253,14 @@ def _make(variable: str, path: Path) -> None:
         raise SecretsError(f"{path} cannot be made: {error.strerror}; set {variable} or {variable}_FILE") from None
 
 
-def _seed(text: str) -> bytes:
+def _check_signing(version: SecretVersion) -> None:
+    """64 hexadecimal digits: of the key, or, behind `public:`, of what verifies it when it is gone.
+
+    Raises SecretsError.
+    """
     try:
-        seed = bytes.fromhex(text)
+        digits = len(bytes.fromhex(version.text.removeprefix(PUBLIC)))
     except ValueError:
-        seed = b""
-    if len(seed) != 32:
+        digits = 0
+    if digits != 32:
         raise SecretsError("the audit signing key (CLINSERVE_AUDIT_SIGNING_KEY) is not 64 hexadecimal digits")
-    return seed

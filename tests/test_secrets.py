@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.secret_versions import VersionedSecret
 from serving.secrets import AdministrationSecrets, NoVault, Secrets, SecretsError, SecretSource
 
 REQUIRED = {"pepper", "engine", "cache_salt", "content", "audit", "signing"}
@@ -20,7 +21,7 @@ ENVIRON = {
     "CLINSERVE_DATABASE_PASSWORD": "d",
     "CLINSERVE_REDIS_PASSWORD": "r",
 }
-GIVEN = Secrets(b"p", "e", b"c", b"t", b"a", b"\xab" * 32, "d", "r")
+GIVEN = Secrets(*(VersionedSecret.of(text) for text in ("p", "e", "c", "t", "a", "ab" * 32)), "d", "r")
 
 
 class MemoryVault:
@@ -39,8 +40,7 @@ class MemoryVault:
 def test_secrets_are_made_once_and_then_kept(tmp_path: Path) -> None:
     first = Secrets.load(tmp_path, {})
     assert Secrets.load(tmp_path, {}) == first
-    texts = {first.pepper, first.engine.encode(), first.cache_salt, first.content, first.audit}
-    texts.add(first.signing.hex().encode())
+    texts = {secret.writing.value for secret in first.versioned().values()}
     assert len(texts) == 6 and {len(text) for text in texts} == {64}
 
 
@@ -77,7 +77,7 @@ def test_files_do_as_kubernetes_and_key_vault_mount_them_with_or_without_a_lines
 
 def test_only_the_last_lines_end_is_cut(tmp_path: Path) -> None:
     (tmp_path / "p").write_text(" p \n\n")
-    assert Secrets.load(tmp_path, {"CLINSERVE_PEPPER_FILE": str(tmp_path / "p")}).pepper == b" p \n"
+    assert Secrets.load(tmp_path, {"CLINSERVE_PEPPER_FILE": str(tmp_path / "p")}).pepper.writing.text == " p \n"
 
 
 def test_environment_then_file_then_vault(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_environment_then_file_then_vault(tmp_path: Path) -> None:
     assert Secrets.load(tmp_path, environ, vault) == GIVEN
     del environ["CLINSERVE_ENGINE_SECRET"], environ["CLINSERVE_CACHE_SALT"]
     secrets = Secrets.load(tmp_path, environ, vault)
-    assert (secrets.engine, secrets.cache_salt) == ("from the file", b"from the vault")
+    assert (secrets.engine.writing.text, secrets.cache_salt.writing.text) == ("from the file", "from the vault")
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"", "empty"), (b"\xff", "not UTF-8")])
@@ -138,17 +138,18 @@ def test_administration_asks_for_what_it_works_with_and_for_nothing_else(tmp_pat
     names = ("PEPPER", "AUDIT_SECRET", "AUDIT_SIGNING_KEY")
     given = {f"CLINSERVE_{name}": ENVIRON[f"CLINSERVE_{name}"] for name in names}
     made = AdministrationSecrets.load(SecretSource(tmp_path / "state", given, NoVault()))
-    assert made == AdministrationSecrets(b"p", b"a", b"\xab" * 32)
+    assert made == AdministrationSecrets(*(VersionedSecret.of(text) for text in ("p", "a", "ab" * 32)))
     assert not (tmp_path / "state").exists() and "ab" * 32 not in repr(made)
 
 
 def test_an_empty_variable_is_none(tmp_path: Path) -> None:
-    assert len(Secrets.load(tmp_path, {"CLINSERVE_ENGINE_SECRET": ""}).engine) == 64
+    assert len(Secrets.load(tmp_path, {"CLINSERVE_ENGINE_SECRET": ""}).engine.writing.text) == 64
 
 
 def test_they_do_not_show_when_printed(tmp_path: Path) -> None:
     secrets = Secrets.load(tmp_path, {})
-    assert secrets.engine not in f"{secrets} {secrets!r}" and repr(secrets.pepper)[2:-1] not in repr(secrets)
+    printed = f"{secrets} {secrets!r} {secrets.pepper} {secrets.pepper.writing!r}"
+    assert not any(secret.writing.text in printed for secret in secrets.versioned().values())
 
 
 def test_those_that_start_at_once_agree_and_leave_nothing_else_behind(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_an_unknown_unit_is_answered_with_the_known_ones() -> None:
             {"deployments": [VLLM | {"engine": {"kind": "vllm", "tensor_parallel": 2}}]},
             "deployments[0].engine.tensor_parallel: unknown setting; did you mean 'tensor_parallel_size'?",
         ),
-        ({"secrets": {"http": 1}}, "secrets.http: unknown setting; known here: key_vault, prefix"),
+        ({"secrets": {"http": 1}}, "secrets.http: unknown setting; known here: key_vault, prefix, refresh"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_at_its_place(sections: dict[str, Any], line: str) -> None:

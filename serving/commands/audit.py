@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
@@ -97,7 +97,7 @@ def verify_log(
                 if file is None:  # an export is not as new as what is kept here
                     heads += office.kept_anchors()
                 log = ExportedLog(file) if file else StoredLog(office.audit_store)
-                report = checked(log, public_key or [office.public_key], heads)
+                report = checked(log, public_key or office.public_keys, heads)
     if as_json:
         print_json({"valid": report.valid} | asdict(report))
     else:
@@ -134,7 +134,8 @@ def find(
             queries = [AuditQuery(request_id=request)]
         else:
             forms = answer_forms(answer) if answer else prompt_forms(prompt or Path())
-            queries = [AuditQuery(digest=office.audit_log.digest(form)) for form in forms]
+            digests = [digest for form in forms for digest in office.audit_log.digests(form)]
+            queries = [AuditQuery(digest=digest) for digest in digests]
         with counting("Searching"):
             records = [record for query in queries for record in found(office, query)]
     if not records:
@@ -186,12 +187,13 @@ def restored(
 
 @audit_app.command("public-key", epilog="Example: clinserve audit public-key > clinserve-audit.pub")
 def public_key(ctx: typer.Context) -> None:
-    """Print the key that verifies this server's signatures. Keep it apart from the database."""
+    """Print the keys that verify this server's signatures, the newest first. Keep them apart from the database."""
     with opened(ctx) as office:
-        typer.echo(office.public_key)
+        for key in office.public_keys:
+            typer.echo(key)
 
 
-def checked(log: Log, public_keys: list[str], heads: list[Head | Checkpoint | Unreadable]) -> Report:
+def checked(log: Log, public_keys: Collection[str], heads: list[Head | Checkpoint | Unreadable]) -> Report:
     with counting("Verifying") as on_progress:
         report = verify(log.records(), log.checkpoints(), public_keys, anchors=heads, on_progress=on_progress)
     if not report.records and report.valid:

@@ -13,6 +13,7 @@ import typer
 from serving.commands.configuration import ConfigurationFile
 from serving.commands.office import Office
 from serving.errors import ServingError
+from serving.secrets import SecretsError
 from serving.tenants.key_store import DuplicateKey, UnknownKey
 from serving.tenants.registry import UnknownTenant
 from serving.tenants.stores import StoreTooNew, StoreUnavailable
@@ -42,7 +43,7 @@ def one_line_errors() -> Iterator[None]:
         problem = f"The database cannot be used: {cause}"
     except OSError as error:
         problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    except (ServingError, DuplicateKey, StoreTooNew) as error:
+    except (ServingError, SecretsError, DuplicateKey, StoreTooNew) as error:
         problem = str(error)
     else:
         return

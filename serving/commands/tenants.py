@@ -128,7 +128,7 @@ def kept(tenant: Tenant) -> str:
 
 
 def status(tenant: Tenant) -> str:
-    return "active" if tenant.disabled_at is None else "disabled"
+    return tenant.status
 
 
 def public(tenant: Tenant) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from serving.engines.engine import EngineRequest, Operation
 from serving.errors import EngineFailed, ServingError
 from serving.gateway.middleware import UntilClientLeaves
 from serving.protocol import sse
+from serving.secret_follower import SecretFollower
+from serving.secret_versions import VersionedSecret
 
 _LINES = 32
 
@@ -36,13 +38,22 @@ class EchoReplica:
     """One running copy. start_time: seconds until it serves, as a model takes to load."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, name: str, engine: Callable[[], EchoEngine], engine_secret: Callable[[], str], start_time: float
+        self,
+        name: str,
+        engine: Callable[[], EchoEngine],
+        engine_secret: Callable[[], VersionedSecret | str],
+        start_time: float,
+        secret_seconds: float = 0.0,
     ) -> None:
         hardening.keep_private()
         watch = Stopwatch(await asyncio.to_thread(asked_at))
         watch.passed("node")
         self._name = name
-        self._secret = await asyncio.to_thread(engine_secret)
+        self._secret = VersionedSecret.of(await asyncio.to_thread(engine_secret))
+        self._follower = SecretFollower(
+            {"engine": self._secret}, lambda: {"engine": VersionedSecret.of(engine_secret())}, every=secret_seconds
+        )
+        await self._follower.start()
         await asyncio.sleep(start_time)
         self._engine = engine()
         self._lanes = Lanes(slots=_LINES)

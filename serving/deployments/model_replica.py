@@ -26,6 +26,8 @@ from serving.deployments.starts import Stopwatch, asked_at, keep
 from serving.deployments.stuck import Stuck
 from serving.deployments.tallies import Costs, Tallies
 from serving.deployments.vllm_signals import VllmSignals
+from serving.secret_follower import SecretFollower
+from serving.secret_versions import VersionedSecret
 from serving.settings import Adapter, Deployment, VllmEngine
 from serving.telemetry.mapped import reserve_files
 
@@ -56,14 +58,16 @@ class ModelReplica:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self,
         deployment: Deployment,
-        engine_secret: Callable[[], str],
+        engine_secret: Callable[[], VersionedSecret | str],
         weights: Callable[[], Path],
         engine_args: Mapping[str, Any],
         step_timeout: float,
         adapter_weights: Callable[[Adapter], Path],
+        secret_seconds: float = 0.0,
     ) -> None:
         """weights, adapter_weights: fetch and verify them, and say where they are on this machine. step_timeout:
-        seconds, after which an engine that has work and makes no step is taken for stuck.
+        seconds, after which an engine that has work and makes no step is taken for stuck. secret_seconds: between two
+        looks for versions of the engine secret; 0 for none.
         """
         from ray.serve.llm import LLMServer
 
@@ -79,7 +83,11 @@ class ModelReplica:
         if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             os.makedirs(metrics_dir, exist_ok=True)  # noqa: PTH103  # a new node has none, and vLLM's metrics need it
             reserve_files()
-        self._secret = await asyncio.to_thread(engine_secret)
+        self._secret = VersionedSecret.of(await asyncio.to_thread(engine_secret))
+        self._follower = SecretFollower(
+            {"engine": self._secret}, lambda: {"engine": VersionedSecret.of(engine_secret())}, every=secret_seconds
+        )
+        await self._follower.start()
         config = llm_config(deployment, await asyncio.to_thread(weights), engine_args)
         watch.passed("weights")
         # Off: Ray's own download of the weights, which knows neither digests nor revisions.
@@ -149,11 +157,13 @@ class EngineDoor:
     One route is the door's own: /usage/REQUEST_ID tells what a request has cost.
     """
 
-    def __init__(self, app: ASGIApp, secret: str, tallies: Costs, lanes: Lanes, adapters: Library) -> None:
+    def __init__(
+        self, app: ASGIApp, secret: VersionedSecret | str, tallies: Costs, lanes: Lanes, adapters: Library
+    ) -> None:
         if not secret:
             raise ValueError("the engine secret is empty: nothing would be refused")
         self._app = app
-        self._secret = secret.encode()
+        self._secret = VersionedSecret.of(secret)
         self._tallies = tallies
         self._lanes = lanes
         self._adapters = adapters
@@ -192,7 +202,8 @@ class EngineDoor:
 
     def _knows_secret(self, scope: Scope) -> bool:
         given = next((value for name, value in scope["headers"] if name == _SECRET_HEADER), b"")
-        return hmac.compare_digest(given, self._secret)
+        known = [hmac.compare_digest(given, version.value) for version in self._secret.versions]
+        return any(known)  # of all, so that the time tells nothing
 
 
 async def _send(send: Send, status: int, body: bytes = b"") -> None:

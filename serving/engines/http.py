@@ -280,9 +280,10 @@ class HttpEngine:
         try:
             async with asyncio.timeout(_RECKON_SECONDS):
                 url = f"{url.removesuffix('/v1')}/usage/{request_id}"
-                async with self._client().get(url, headers=self._headers) as response:
+                headers = self._headers | await self._credential.headers()
+                async with self._client().get(url, headers=headers) as response:
                     return Tally(**json.loads(await response.read())) if response.status == 200 else None
-        except (TimeoutError, ValueError, TypeError, aiohttp.ClientError, OSError):
+        except (TimeoutError, ValueError, TypeError, ServingError, aiohttp.ClientError, OSError):
             return None
 
     async def ready(self) -> bool:

@@ -119,6 +119,10 @@ class Vault(Section):
         description="Azure Key Vault, https://NAME.vault.azure.net, read with DefaultAzureCredential.",
     )
     prefix: str = Field("clinserve-", description="Before each secret's name in the vault.")
+    refresh: Seconds = Field(
+        60.0,
+        description="How often running processes read them again, to hear of new versions. 0: at their start only.",
+    )
 
 
 class Database(Section):

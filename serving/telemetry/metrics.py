@@ -34,7 +34,7 @@ Event = Literal[
     "stale_keys", "stale_policies", "quotas_away", "lease_settlements", "token_refusals", "unwritten_audit_records",
     "guard_decisions",
     "breaker_changes",
-    "lost_records", "refused_records", "reckonings", "unusable_usage",
+    "lost_records", "refused_records", "refused_rows", "reckonings", "unusable_usage",
     "audit_stream_records", "audit_stream_failures",
     "routed", "spills", "batch_lines", "repeats_away", "spans", "replica_retries", "lost_log_lines",
     "fatal_requests",
@@ -73,6 +73,10 @@ _EVENTS: dict[Event, tuple[str, list[str]]] = {
     "unusable_usage": (
         "Answers whose usage an endpoint did not say, or in numbers that cannot be: these were estimated.",
         ["deployment"],
+    ),
+    "refused_rows": (
+        "Rows of keys, tenants and limits that something else than this product changed, read.",
+        ["table"],
     ),
     "refused_records": ("Records of usage or audit that their store does not take: set aside in the spool.", ["book"]),
 }

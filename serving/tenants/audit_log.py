@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving import __version__
+from serving.secret_versions import PUBLIC, VersionedSecret
 from serving.tenants.audit import (
     AuditEvent,
     AuditUnavailable,
@@ -39,7 +40,8 @@ _HIGH_WATER = 50_000  # records; above it a log that should be written is not
 class AuditLog:
     """One process's chain. It opens with the first event, so that a process that does nothing leaves no trace.
 
-    secret         Of the keyed digests. seed: of the signing key.
+    secret         Of the keyed digests. seed: of the signing key; in versions, 64 hexadecimal digits, or `public:` and
+                   64 for what only verifies still.
     when_away      `refuse`: `check` raises once writing has failed for `grace` seconds. `continue`: it calls
                    on_unwritten instead.
     witness        Seconds between records of where the other chains end.
@@ -51,8 +53,8 @@ class AuditLog:
         self,
         store: AuditStore,
         *,
-        secret: bytes,
-        seed: bytes,
+        secret: VersionedSecret | bytes,
+        seed: VersionedSecret | bytes,
         spool: Path,
         anchors: Anchors = NoAnchors(),  # noqa: B008  # it holds nothing
         when_away: Literal["refuse", "continue"] = "refuse",
@@ -67,8 +69,8 @@ class AuditLog:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
-        self._secret = secret
-        self._signer = Signer(seed)
+        self._secret = VersionedSecret.of(secret)
+        self._signing = VersionedSecret.of(seed.hex() if isinstance(seed, bytes) else seed)
         self._anchors = anchors
         self._when_away = when_away
         self._grace = grace
@@ -97,8 +99,13 @@ class AuditLog:
 
     @property
     def public_key(self) -> str:
-        """hex; what a verifier must have from elsewhere than the log."""
-        return self._signer.public_key
+        """hex; of the key that signs now. What a verifier must have from elsewhere than the log."""
+        return public_key_of(self._signing.writing.text)
+
+    @property
+    def public_keys(self) -> tuple[str, ...]:
+        """hex, the newest first: of all keys that have signed this installation's log."""
+        return tuple(public_key_of(version.text) for version in self._signing.versions)
 
     @property
     def backlog(self) -> int:
@@ -126,11 +133,15 @@ class AuditLog:
 
     def digest(self, data: bytes) -> str:
         """hex HMAC-SHA256: the same data has the same, and without the secret it says nothing."""
-        return hmac.new(self._secret, data, hashlib.sha256).hexdigest()
+        return hmac.new(self._secret.writing.value, data, hashlib.sha256).hexdigest()
+
+    def digests(self, data: bytes) -> tuple[str, ...]:
+        """One for each version of the secret: under one of them the log knows this data, if it does."""
+        return tuple(hmac.new(v.value, data, hashlib.sha256).hexdigest() for v in self._secret.versions)
 
     def digester(self) -> hmac.HMAC:
         """For data that comes in pieces."""
-        return hmac.new(self._secret, digestmod=hashlib.sha256)
+        return hmac.new(self._secret.writing.value, digestmod=hashlib.sha256)
 
     async def start(self) -> None:
         await asyncio.to_thread(self.begin)
@@ -193,6 +204,9 @@ class AuditLog:
             raise StoreUnavailable
         return lost
 
+    def _signer(self) -> Signer:
+        return Signer(bytes.fromhex(self._signing.writing.text))
+
     def _append(self, kind: Kind, at: datetime, details: dict[str, Any], **who: str) -> None:
         with self._order:
             if self._ended and kind == "witness":
@@ -221,7 +235,7 @@ class AuditLog:
         for _, group in groupby(records, key=lambda record: record.chain):
             one = list(group)
             head = Head(one[-1].chain, one[-1].seq, one[-1].hash)
-            checkpoint = self._signer.sign(head, one[-1].at)
+            checkpoint = self._signer().sign(head, one[-1].at)
             self._store.append(one, checkpoint)
             self._anchors.keep(checkpoint)
             if head.chain == self._chain.id and head.seq > self._written.seq:
@@ -259,3 +273,8 @@ def _decoded(value: Any) -> Record:
     if hash_of(record.body) != record.hash:
         raise ValueError("the record was changed")
     return record
+
+
+def public_key_of(signing: str) -> str:
+    """Of a version of the signing key, as its secret is written: 64 hexadecimal digits, or `public:` and 64."""
+    return signing.removeprefix(PUBLIC) if signing.startswith(PUBLIC) else Signer(bytes.fromhex(signing)).public_key

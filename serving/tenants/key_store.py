@@ -14,6 +14,8 @@ from serving.tenants.paging import Page, PageRequest, bad_cursor
 KeyDigest = NewType("KeyDigest", str)
 """hex HMAC-SHA256(pepper, key text)"""
 
+KeyStatus = Literal["active", "expired", "revoked", "refused"]
+"""refused: the row was changed by somebody else than this product."""
 LIVE_KEYS = 2
 """How many live keys an owner may have: a second one so that keys are replaced without a gap (Azure's key1, key2)."""
 
@@ -50,6 +52,7 @@ class ApiKey:
     """What we keep of a key. Its owner is an application or person: a name within a tenant.
 
     deployments: what it may call, None for all. networks: where from, None for anywhere. Times are UTC and aware.
+    pepper: the version under which its digest is. genuine: whether the row is as this product wrote it (row_seal.py).
     """
 
     id: str
@@ -63,8 +66,12 @@ class ApiKey:
     roles: frozenset[Role] = frozenset({"inference"})
     deployments: frozenset[str] | None = None
     networks: tuple[Network, ...] | None = None
+    pepper: int = 1
+    genuine: bool = True
 
-    def status(self, now: datetime) -> Literal["active", "expired", "revoked"]:
+    def status(self, now: datetime) -> KeyStatus:
+        if not self.genuine:
+            return "refused"
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
@@ -109,6 +116,9 @@ class KeyStore(Protocol):
     def revoke(self, id_or_prefix: str, at: datetime) -> ApiKey:
         """Mark the key as revoked and return it, or raise `UnknownKey`. A revoked key keeps its first time."""
 
+    def rehash(self, key: ApiKey, digest: KeyDigest, pepper: int) -> None:
+        """Keep this digest, under this version of the pepper, instead of the key's, unless it was changed meanwhile."""
+
     def list(self, tenant: str | None) -> KeyList:
         """The keys of one tenant, or of all; oldest first."""
 
@@ -152,6 +162,12 @@ class MemoryKeys:
             if key.revoked_at is None:
                 key = self._keys[key.digest] = replace(key, revoked_at=at)
             return key
+
+    def rehash(self, key: ApiKey, digest: KeyDigest, pepper: int) -> None:
+        with self._lock:
+            if self._keys.get(key.digest) == key:
+                del self._keys[key.digest]
+                self._keys[digest] = replace(key, digest=digest, pepper=pepper)
 
     def list(self, tenant: str | None) -> KeyList:
         with self._lock:

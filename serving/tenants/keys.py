@@ -7,10 +7,12 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from serving.errors import InvalidKey, InvalidRequest
+from serving.secret_versions import SecretVersion, VersionedSecret
 from serving.tenants.answers import Answer, Answers
 from serving.tenants.callers import ROLES, Caller, Network, Role
 from serving.tenants.key_store import (
@@ -45,6 +47,7 @@ __all__ = [
     "utcnow",
 ]
 
+_MOST_REVOKED = 100_000
 LONGEST_GRACE = timedelta(days=365)
 CENTURY = timedelta(days=36525)
 
@@ -67,32 +70,40 @@ class Keyring:
                      therefore honours a key revoked meanwhile for up to stale_seconds; lower it if that is too long.
     lookup_seconds   A store that takes longer is away. While it is, one request per cache_seconds tries it again and
                      the others do not wait.
+    on_refused       Told the id of a key that was revoked, and whose row says that it was not.
+
+    A key whose digest is under an older version of the pepper is found by it, and gets one under the version that
+    writes when it is next used: so an old version goes out of use by itself, but for keys that nobody uses.
     """
 
     def __init__(
         self,
         store: KeyStore,
-        pepper: bytes,
+        pepper: VersionedSecret | bytes,
         *,
         cache_seconds: float = 2.0,
         cache_size: int = 10_000,
         stale_seconds: float = 300.0,
         lookup_seconds: float = 2.0,
         on_stale: Callable[[], None] = lambda: None,
+        on_refused: Callable[[str], None] = lambda key_id: None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utcnow,
     ) -> None:
         if not pepper:
             raise ValueError("the pepper is empty: without it, digests of keys are no secret")
         self._store = store
-        self._pepper = pepper
+        self._pepper = VersionedSecret.of(pepper)
         self._cache_seconds = cache_seconds
         self._stale_seconds = stale_seconds
         self._lookup_seconds = lookup_seconds
         self._on_stale = on_stale
+        self._on_refused = on_refused
         self._clock = clock
         self._now = now
         self._answers = Answers(cache_size)
+        self._revoked: set[str] = set()
+        """Ids of keys that were seen revoked: they are never anything else again, whatever their rows say."""
         self._lookups: dict[KeyDigest, asyncio.Task[ApiKey | None]] = {}
         self._away_until: float | None = None
         """None while the store answers; else nobody asks it before this time."""
@@ -169,13 +180,14 @@ class Keyring:
 
     def known(self, secret: Secret) -> ApiKey | None:
         """The key with this text, also when it has ended."""
-        return self._store.find(self._digest(secret.reveal()))
+        found = (self._store.find(digest) for digest in self._digests(secret.reveal()))
+        return next(filter(None, found), None)
 
     async def identify(self, text: str) -> Caller:
         """Who holds this key. InvalidKey, with the same words for every reason; StoreUnavailable if nobody can say."""
         if not is_key_text(text):  # costs no lookup
             raise InvalidKey
-        key = await self._find(self._digest(text))
+        key = await self._find(self._digests(text))
         if key is None or key.status(self._now()) != "active":
             raise InvalidKey
         return Caller(
@@ -191,7 +203,7 @@ class Keyring:
     async def ready(self) -> bool:
         """Does the store answer now? Never raises."""
         try:
-            await self._look_up(self._digest(""))
+            await self._look_up(self._digests("")[:1])
         except StoreUnavailable:
             return False
         return True
@@ -203,6 +215,7 @@ class Keyring:
     def revoke(self, id_or_prefix: str) -> ApiKey:
         """End a key now, or raise UnknownKey. Takes the whole text of a key too: a leaked one is at hand as such."""
         key = self._store.revoke(public_name(id_or_prefix), self._now())
+        self._remember_revoked(key)
         self._answers.forget(key.digest)
         return key
 
@@ -231,32 +244,42 @@ class Keyring:
             created_at=now,
             expires_at=expires_at,
             revoked_at=None,
+            pepper=self._pepper.writing.number,
         )
 
     def _digest(self, text: str) -> KeyDigest:
-        return KeyDigest(hmac.new(self._pepper, text.encode(), hashlib.sha256).hexdigest())
+        return digest_of(text, self._pepper.writing)
 
-    async def _find(self, digest: KeyDigest) -> ApiKey | None:
-        answer = self._answers.get(digest)
+    def _digests(self, text: str) -> tuple[KeyDigest, ...]:
+        """Under each version of the pepper; that of the one that writes is the first."""
+        writing = self._pepper.writing
+        others = [version for version in self._pepper.versions if version != writing]
+        return tuple(digest_of(text, version) for version in (writing, *others))
+
+    async def _find(self, digests: tuple[KeyDigest, ...]) -> ApiKey | None:
+        # What was found is remembered under the digest of its row, so that a revocation forgets it; nothing, under the
+        # first.
+        answer = next(filter(None, map(self._answers.get, digests)), None)
         if answer is not None and self._clock() - answer.asked_at < self._cache_seconds:
             return answer.key
         try:
-            return await self._ask(digest)
+            return await self._ask(digests)
         except StoreUnavailable as away:
             if answer is None or answer.key is None or self._clock() - answer.asked_at > self._stale_seconds:
                 raise StoreUnavailable from away  # a new one each: many requests may share the lookup that failed
             self._on_stale()
             return answer.key
 
-    async def _ask(self, digest: KeyDigest) -> ApiKey | None:
+    async def _ask(self, digests: tuple[KeyDigest, ...]) -> ApiKey | None:
         """Ask the store, once for all requests that hold the same key.
 
         The lookup is a task of its own so that the first client to leave does not take the others with it.
         """
+        digest = digests[0]
         lookup = self._lookups.get(digest)
         if lookup is None:
             self._take_turn()
-            lookup = self._lookups[digest] = asyncio.create_task(self._look_up(digest))
+            lookup = self._lookups[digest] = asyncio.create_task(self._look_up(digests))
             lookup.add_done_callback(lambda done: self._looked_up(digest, done))
         return await asyncio.shield(lookup)
 
@@ -268,22 +291,46 @@ class Keyring:
             raise StoreUnavailable
         self._away_until = self._clock() + self._lookup_seconds
 
-    async def _look_up(self, digest: KeyDigest) -> ApiKey | None:
+    async def _look_up(self, digests: tuple[KeyDigest, ...]) -> ApiKey | None:
         asked_at = self._clock()  # not when answered: a key revoked in between would live longer than cache_seconds
         try:
             async with asyncio.timeout(self._lookup_seconds):
-                key = await asyncio.to_thread(self._store.find, digest)
+                key = await asyncio.to_thread(self._read, digests)
         except (StoreUnavailable, TimeoutError) as away:
             self._away_until = self._clock() + self._cache_seconds
             raise StoreUnavailable from away
         self._away_until = None
-        self._answers.put(digest, Answer(key, asked_at))
+        self._answers.put(digests[0] if key is None else key.digest, Answer(key, asked_at))
         return key
+
+    def _read(self, digests: tuple[KeyDigest, ...]) -> ApiKey | None:
+        """The key with one of these digests, in a thread. It has the first one afterwards."""
+        key = next(filter(None, map(self._store.find, digests)), None)
+        if key is None or not key.genuine:
+            return key
+        if key.revoked_at is not None:
+            self._remember_revoked(key)
+        elif key.id in self._revoked:
+            self._on_refused(key.id)
+            return replace(key, genuine=False)
+        if key.digest != digests[0]:
+            with suppress(StoreUnavailable):  # it is good as it is
+                writing = self._pepper.writing
+                self._store.rehash(key, digests[0], writing.number)
+        return key
+
+    def _remember_revoked(self, key: ApiKey) -> None:
+        if len(self._revoked) < _MOST_REVOKED:
+            self._revoked.add(key.id)
 
     def _looked_up(self, digest: KeyDigest, lookup: asyncio.Task[ApiKey | None]) -> None:
         del self._lookups[digest]
         if not lookup.cancelled():
             lookup.exception()  # all who waited may have left; asyncio would log "exception was never retrieved"
+
+
+def digest_of(text: str, pepper: SecretVersion) -> KeyDigest:
+    return KeyDigest(hmac.new(pepper.value, text.encode(), hashlib.sha256).hexdigest())
 
 
 def _check_rights(key: ApiKey) -> None:

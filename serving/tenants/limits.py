@@ -18,7 +18,7 @@ from serving.tenants.stores import StoreUnavailable
 Scope = Literal["key", "tenant", "deployment"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
-TenantState = Literal["active", "disabled", "unknown"]
+TenantState = Literal["active", "disabled", "refused", "unknown"]
 HIGHEST_LIMIT = 10**12
 
 
@@ -170,13 +170,15 @@ class PolicyBook:
         if tenant == SYSTEM_TENANT:
             return "active"
         known = self._in_force().tenants.get(tenant)
-        return "unknown" if known is None else "active" if known.disabled_at is None else "disabled"
+        return "unknown" if known is None else known.status
 
     def check_tenant(self, tenant: str) -> None:
         """Raise TenantDisabled unless the tenant is active."""
         state = self.tenant_state(tenant)
         if state == "disabled":
             raise TenantDisabled
+        if state == "refused":
+            raise TenantDisabled("The tenant of this key is refused. Its administrator can say why.")
         if state == "unknown":
             raise TenantDisabled("The tenant of this key is not registered. One that is new is known within seconds.")
 

@@ -8,7 +8,7 @@ import re
 import threading
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from serving.errors import InvalidRequest, NotAllowed, ServingError
 from serving.tenants.callers import Network
@@ -17,6 +17,10 @@ from serving.tenants.paging import Page, PageRequest, bad_cursor
 TENANT_ID = re.compile(r"[a-z0-9._-]{1,63}")
 SHORTEST_KEEP, LONGEST_KEEP = 60, 400 * 86400
 """Seconds for which responses can be kept."""
+
+
+TenantStatus = Literal["active", "disabled", "refused"]
+"""refused: the row was changed by somebody else than this product."""
 
 
 class UnknownTenant(ServingError):
@@ -44,7 +48,8 @@ class TenantDisabled(NotAllowed):
 class Tenant:
     """id: what keys and usage refer to. name: for people. Times are UTC and aware. keep_responses: seconds for which
     responses are kept (serving/responses); None: not at all. deployments, networks: what all its keys and token callers
-    may call, and from where, whatever else they are allowed; None: no such bound.
+    may call, and from where, whatever else they are allowed; None: no such bound. genuine: whether the row is as this
+    product wrote it (row_seal.py).
     """
 
     id: str
@@ -54,6 +59,13 @@ class Tenant:
     keep_responses: int | None = None
     deployments: frozenset[str] | None = None
     networks: tuple[Network, ...] | None = None
+    genuine: bool = True
+
+    @property
+    def status(self) -> TenantStatus:
+        if not self.genuine:
+            return "refused"
+        return "active" if self.disabled_at is None else "disabled"
 
 
 def check_new(tenant: Tenant) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from serving.errors import InvalidKey
 from serving.tenants.callers import Caller
-from serving.tenants.key_store import KeyStore, UnknownKey
+from serving.tenants.key_store import ApiKey, KeyStore, UnknownKey
 from serving.tenants.stores import StoreUnavailable
 
 _MOST = 10_000
@@ -29,14 +29,16 @@ class Standing:
         self._store = store
         self._cache_seconds = cache_seconds
         self._clock = clock
-        self._good: dict[str, float] = {}
+        self._good: dict[Caller, float] = {}
 
     async def check(self, caller: Caller) -> None:
-        """Raise InvalidKey if the caller's key was revoked. Identities of an issuer have none: their tokens end."""
+        """Raise InvalidKey if the caller's key was revoked, or never allowed what the caller is said to be allowed:
+        the row of a batch says that, and may have been changed. Identities of an issuer have no key: their tokens end.
+        """
         if caller.key_id.startswith("oidc:"):
             return
         now = self._clock()
-        if now - self._good.get(caller.key_id, float("-inf")) < self._cache_seconds:
+        if now - self._good.get(caller, float("-inf")) < self._cache_seconds:
             return
         try:
             key = await asyncio.to_thread(self._store.get, caller.key_id)
@@ -44,8 +46,14 @@ class Standing:
             return
         except UnknownKey:
             raise InvalidKey from None
-        if key.revoked_at is not None:
+        if key.revoked_at is not None or not key.genuine or not _is_within(caller, key):
             raise InvalidKey("The key that submitted this was revoked.")
         if len(self._good) >= _MOST:
             self._good.clear()
-        self._good[caller.key_id] = now
+        self._good[caller] = now
+
+
+def _is_within(caller: Caller, key: ApiKey) -> bool:
+    if caller.tenant != key.tenant:
+        return False
+    return key.deployments is None or (caller.deployments is not None and caller.deployments <= key.deployments)

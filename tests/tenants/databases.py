@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from serving.secret_versions import VersionedSecret
+from serving.tenants.row_seal import PepperSeals
 from serving.tenants.sql import metadata, migrate, open_database
+
+SEALS = PepperSeals(VersionedSecret.of("a pepper for tests"))
 
 
 @contextmanager

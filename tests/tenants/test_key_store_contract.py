@@ -26,7 +26,7 @@ from serving.tenants.key_store import (
 )
 from serving.tenants.paging import PageRequest
 from serving.tenants.sql import SqlKeys
-from tests.tenants.databases import migrated
+from tests.tenants.databases import SEALS, migrated
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -38,7 +38,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeyStore]:
         yield MemoryKeys()
         return
     with migrated(request.param, request, tmp_path) as engine:
-        yield SqlKeys(engine)
+        yield SqlKeys(engine, SEALS)
 
 
 def a_key(id: str = "ab12cd34", tenant: str = "ward", name: str = "ci-bot", **changes: Any) -> ApiKey:
@@ -265,3 +265,14 @@ def at_once(number: int, act: Callable[[int], None]) -> list[str]:
 
     with ThreadPoolExecutor(number) as threads:
         return list(threads.map(outcome, range(number)))
+
+
+def test_a_key_gets_a_digest_under_another_pepper_unless_it_was_changed_meanwhile(store: KeyStore) -> None:
+    key = a_key()
+    store.add(key)
+    store.rehash(key, KeyDigest("another"), 2)
+    changed = replace(key, digest=KeyDigest("another"), pepper=2)
+    assert (store.find(KeyDigest("another")), store.find(key.digest)) == (changed, None)
+    store.revoke(key.id, NOON)
+    store.rehash(changed, key.digest, 1)
+    assert store.get(key.id) == replace(changed, revoked_at=NOON)

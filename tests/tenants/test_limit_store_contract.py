@@ -9,7 +9,7 @@ import pytest
 
 from serving.tenants.limits import HIGHEST_LIMIT, Limits, LimitStore, MemoryLimits, Subject
 from serving.tenants.sql import SqlLimits
-from tests.tenants.databases import migrated
+from tests.tenants.databases import SEALS, migrated
 
 WARD = Subject("tenant", "ward")
 KEY = Subject("key", "ab12cd34")
@@ -22,7 +22,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LimitStore
         yield MemoryLimits()
         return
     with migrated(request.param, request, tmp_path) as engine:
-        yield SqlLimits(engine)
+        yield SqlLimits(engine, SEALS)
 
 
 def test_a_row_comes_back_as_it_went_in(store: LimitStore) -> None:

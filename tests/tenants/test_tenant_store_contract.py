@@ -13,7 +13,7 @@ from serving.errors import InvalidRequest
 from serving.tenants.paging import PageRequest
 from serving.tenants.registry import MemoryTenants, Tenant, TenantExists, TenantStore, UnknownTenant, check_new
 from serving.tenants.sql import SqlTenants
-from tests.tenants.databases import migrated
+from tests.tenants.databases import SEALS, migrated
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -26,7 +26,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TenantStor
         yield MemoryTenants()
         return
     with migrated(request.param, request, tmp_path) as engine:
-        yield SqlTenants(engine)
+        yield SqlTenants(engine, SEALS)
 
 
 def test_a_tenant_comes_back_as_it_went_in(store: TenantStore) -> None:

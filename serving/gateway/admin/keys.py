@@ -17,6 +17,7 @@ from serving.gateway.parts import Gateway
 from serving.protocol import bounds
 from serving.tenants.callers import Role
 from serving.tenants.exclusive_roles import RolesExclusive
+from serving.tenants.key_store import KeyStatus
 from serving.tenants.keys import ApiKey, KeyEnded, Secret, TooManyKeys, UnknownKey, utcnow
 from serving.tenants.registry import UnknownTenant
 from serving.tenants.rights import GrantTooWide
@@ -62,7 +63,7 @@ class KeyCard(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-    status: Literal["active", "expired", "revoked"]
+    status: KeyStatus = Field(description="`refused`: changed in the database by something else than this product.")
 
 
 class CreatedKey(KeyCard):

@@ -15,7 +15,7 @@ from serving.gateway.caller import SignedIn
 from serving.gateway.names import PathName
 from serving.gateway.parts import Gateway
 from serving.protocol import bounds
-from serving.tenants.registry import LONGEST_KEEP, SHORTEST_KEEP, Tenant, TenantExists, UnknownTenant
+from serving.tenants.registry import LONGEST_KEEP, SHORTEST_KEEP, Tenant, TenantExists, TenantStatus, UnknownTenant
 from serving.tenants.rights import GrantTooWide
 
 router = APIRouter(prefix="/tenants", tags=["tenants"])
@@ -55,7 +55,7 @@ class TenantCard(BaseModel):
     name: str
     created_at: datetime
     disabled_at: datetime | None
-    status: Literal["active", "disabled"]
+    status: TenantStatus = Field(description="`refused`: changed in the database by something else than this product.")
     keep_responses: int | None = Field(description="Seconds for which its responses are kept. null: not at all.")
     deployments: list[str] | None = Field(description="What its callers may call, at most. null: all.")
     networks: list[str] | None = Field(description="Where its callers may be. null: anywhere.")
@@ -133,7 +133,7 @@ def _card(tenant: Tenant) -> TenantCard:
         name=tenant.name,
         created_at=tenant.created_at,
         disabled_at=tenant.disabled_at,
-        status="active" if tenant.disabled_at is None else "disabled",
+        status=tenant.status,
         keep_responses=tenant.keep_responses,
         deployments=None if tenant.deployments is None else sorted(tenant.deployments),
         networks=None if tenant.networks is None else [str(network) for network in tenant.networks],

@@ -24,10 +24,13 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from serving.tenants.row_seal import NoRowSeals, RowSeals
+from serving.tenants.sql.sealing_rows import seal_all
 from serving.tenants.stores import NotStorable, StoreTooNew, StoreUnavailable
 
 BUSY_SECONDS = 5  # how long a statement waits for a connection, or in SQLite for another process's write
 MIGRATION_SECONDS = 120  # how long a process waits for the one that migrates
+FIRST_SEALED = "0008"  # the schema from which on rows are sealed as they are written
 MIGRATION_LOCK = 0x636C696E  # "clin": the PostgreSQL advisory lock of those who migrate
 # A database that is cut off, not refusing, holds a thread for minutes by default, and a gateway has few. The URL's
 # own values win: postgresql://...?connect_timeout=2
@@ -91,8 +94,10 @@ def _use_wal(cursor: DBAPICursor) -> None:
             return
 
 
-def migrate(engine: Engine) -> None:
+def migrate(engine: Engine, seals: RowSeals = NoRowSeals()) -> None:  # noqa: B008  # it holds nothing
     """Bring the schema up to date. Any number of processes may do so at once: one works, the others wait.
+
+    Rows of before there were seals get theirs (row_seal.py), once, when the database is brought to that schema.
 
     All in one transaction, so that a process killed half-way leaves the old schema. Raises StoreTooNew if a newer
     release migrated this database, StoreUnavailable if it cannot be reached.
@@ -104,7 +109,8 @@ def migrate(engine: Engine) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     with translated(), engine.begin() as connection:
         _lock_for_migration(connection)
-        unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+        current = set(MigrationContext.configure(connection).get_current_heads())
+        unknown = current - known
         if unknown:
             where = engine.url.set(query={}).render_as_string()  # masks the password; a query may hold another
             raise StoreTooNew(
@@ -113,6 +119,8 @@ def migrate(engine: Engine) -> None:
             )
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head")
+        if not current or min(current) < FIRST_SEALED:
+            seal_all(connection, seals)
 
 
 def _lock_for_migration(connection: Connection) -> None:
@@ -124,6 +132,17 @@ def _lock_for_migration(connection: Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {MIGRATION_SECONDS * 1000}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's sqlite3 begins none before DDL
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")  # the pool keeps this connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that reads what it then changes. In SQLite a read that turns into a write fails when somebody else
+    wrote in between, so this one writes from its beginning; Python's sqlite3 would begin at the first change.
+    """
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
 
 
 @contextmanager

@@ -23,51 +23,60 @@ from serving.tenants.key_store import (
     too_many_keys,
 )
 from serving.tenants.paging import Page, PageRequest, bad_cursor
+from serving.tenants.row_seal import COLUMN, NoRowSeals, RowSeals
 from serving.tenants.sql.columns import names_column, names_in, networks_column, networks_in
-from serving.tenants.sql.database import BUSY_SECONDS, translated
+from serving.tenants.sql.database import BUSY_SECONDS, translated, writing
 from serving.tenants.sql.tables import api_keys
 
 
 class SqlKeys:
     """The `KeyStore` that all gateway replicas share."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, seals: RowSeals = NoRowSeals()) -> None:  # noqa: B008  # it holds nothing
         self._engine = engine
+        self._seals = seals
 
     def add(self, key: ApiKey) -> None:
         with self._writing_for_owner(key) as connection:
-            _insert(connection, key)
+            self._insert(connection, key)
 
     def rotate(self, old: str, new: ApiKey, ends_at: datetime) -> None:
         with self._writing_for_owner(new) as connection:
             row = connection.execute(select(api_keys).where(api_keys.c.id == old)).one_or_none()
             if row is None:
                 raise UnknownKey
-            if _key(row).status(new.created_at) != "active":
+            key = self._key(row)
+            if key.status(new.created_at) != "active":
                 raise KeyEnded
-            ending = _key(row).ending(ends_at).expires_at
-            connection.execute(update(api_keys).where(api_keys.c.id == old).values(expires_at=ending))
-            _insert(connection, new)
+            self._change(connection, row, expires_at=key.ending(ends_at).expires_at)
+            self._insert(connection, new)
 
     def find(self, digest: KeyDigest) -> ApiKey | None:
         with translated(), self._engine.connect() as connection:
             row = connection.execute(select(api_keys).where(api_keys.c.digest == digest)).one_or_none()
-        return None if row is None else _key(row)
+        return None if row is None else self._key(row)
 
     def get(self, id_or_prefix: str) -> ApiKey:
         with translated(), self._engine.connect() as connection:
-            return _the_key(connection, id_or_prefix)
+            return self._key(_the_row(connection, id_or_prefix))
 
     def revoke(self, id_or_prefix: str, at: datetime) -> ApiKey:
-        live = _named(id_or_prefix), api_keys.c.revoked_at.is_(None)
-        with translated(), self._engine.begin() as connection:
-            # Write first: in SQLite, a read that turns into a write fails when somebody else wrote in between.
-            connection.execute(update(api_keys).where(*live).values(revoked_at=at))
-            return _the_key(connection, id_or_prefix)
+        with translated(), writing(self._engine) as connection:
+            row = _the_row(connection, id_or_prefix, to_change=True)
+            # Also one that is not genuine: that it is revoked is the product's word, and takes nothing but away.
+            if row.revoked_at is None or not self._key(row).genuine:
+                self._change(connection, row, revoked_at=at)
+            return self._key(_the_row(connection, id_or_prefix))
+
+    def rehash(self, key: ApiKey, digest: KeyDigest, pepper: int) -> None:
+        with translated(), writing(self._engine) as connection:
+            row = _the_row(connection, key.id, to_change=True)
+            if self._key(row) == key:
+                self._change(connection, row, digest=digest, pepper=pepper)
 
     def list(self, tenant: str | None) -> KeyList:
         with translated(), self._engine.connect() as connection:
-            return [_key(row) for row in connection.execute(_keys_of(tenant))]
+            return [self._key(row) for row in connection.execute(_keys_of(tenant))]
 
     def page(self, tenant: str | None, page: PageRequest) -> Page[ApiKey]:
         keys = _keys_of(tenant).limit(page.limit + 1)  # one more says whether there is another page
@@ -76,8 +85,8 @@ class SqlKeys:
                 last = connection.execute(_keys_of(tenant).where(api_keys.c.id == page.after)).one_or_none()
                 if last is None:
                     raise bad_cursor()
-                keys = keys.where(tuple_(api_keys.c.created_at, api_keys.c.id) > tuple_(*_key(last).place))
-            found = tuple(_key(row) for row in connection.execute(keys))
+                keys = keys.where(tuple_(api_keys.c.created_at, api_keys.c.id) > tuple_(last.created_at, last.id))
+            found = tuple(self._key(row) for row in connection.execute(keys))
         items = found[: page.limit]
         return Page(items, items[-1].id if len(found) > page.limit else None)
 
@@ -85,27 +94,33 @@ class SqlKeys:
     def _writing_for_owner(self, key: ApiKey) -> Iterator[Connection]:
         """A transaction in which nobody else adds keys of this owner, so that counting them and adding one is safe."""
         try:
-            with translated(), self._engine.begin() as connection:
+            with translated(), writing(self._engine) as connection:
                 if connection.dialect.name == "postgresql":
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
                     connection.execute(select(func.pg_advisory_xact_lock(_owner_lock(key))))
-                else:
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's sqlite3 would begin at the INSERT
                 yield connection
         except IntegrityError:
             raise DuplicateKey from None
 
+    def _insert(self, connection: Connection, key: ApiKey) -> None:
+        live = select(func.count()).where(
+            api_keys.c.tenant == key.tenant,
+            api_keys.c.name == key.name,
+            api_keys.c.revoked_at.is_(None),
+            or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > key.created_at),
+        )
+        if connection.execute(live).scalar_one() >= LIVE_KEYS:
+            raise too_many_keys(key)
+        values = {name: value for name, value in asdict(key).items() if name != "genuine"} | _rights(key)
+        connection.execute(insert(api_keys).values(values | {COLUMN: self._seals.of("api_keys", values)}))
 
-def _insert(connection: Connection, key: ApiKey) -> None:
-    live = select(func.count()).where(
-        api_keys.c.tenant == key.tenant,
-        api_keys.c.name == key.name,
-        api_keys.c.revoked_at.is_(None),
-        or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > key.created_at),
-    )
-    if connection.execute(live).scalar_one() >= LIVE_KEYS:
-        raise too_many_keys(key)
-    connection.execute(insert(api_keys).values(asdict(key) | _rights(key)))
+    def _change(self, connection: Connection, row: Row[tuple[object, ...]], **values: object) -> None:
+        changed = {name: value for name, value in row._mapping.items() if name != COLUMN} | values
+        seal = self._seals.of("api_keys", changed)
+        connection.execute(update(api_keys).where(api_keys.c.id == row.id).values(values | {COLUMN: seal}))
+
+    def _key(self, row: Row[tuple[object, ...]]) -> ApiKey:
+        return _key(row, genuine=self._seals.holds("api_keys", dict(row._mapping)))
 
 
 def _owner_lock(key: ApiKey) -> int:
@@ -123,11 +138,12 @@ def _named(id_or_prefix: str) -> ColumnElement[bool]:
     return or_(api_keys.c.id == id_or_prefix, api_keys.c.prefix == id_or_prefix)
 
 
-def _the_key(connection: Connection, id_or_prefix: str) -> ApiKey:
-    row = connection.execute(select(api_keys).where(_named(id_or_prefix))).one_or_none()
+def _the_row(connection: Connection, id_or_prefix: str, *, to_change: bool = False) -> Row[tuple[object, ...]]:
+    question = select(api_keys).where(_named(id_or_prefix))
+    row = connection.execute(question.with_for_update() if to_change else question).one_or_none()
     if row is None:
         raise UnknownKey
-    return _key(row)
+    return row
 
 
 def _rights(key: ApiKey) -> dict[str, str | None]:
@@ -139,8 +155,12 @@ def _rights(key: ApiKey) -> dict[str, str | None]:
     }
 
 
-def _key(row: Row[tuple[object, ...]]) -> ApiKey:
+def _key(row: Row[tuple[object, ...]], *, genuine: bool) -> ApiKey:
     roles = row.roles.split(",")
+    try:
+        deployments, networks = names_in(row.deployments), networks_in(row.networks)
+    except (ValueError, TypeError):  # somebody wrote something else there
+        deployments, networks, genuine = frozenset(), (), False
     return ApiKey(
         id=row.id,
         tenant=row.tenant,
@@ -151,6 +171,8 @@ def _key(row: Row[tuple[object, ...]]) -> ApiKey:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         roles=frozenset(role for role in ROLES if role in roles),
-        deployments=names_in(row.deployments),
-        networks=networks_in(row.networks),
+        deployments=deployments,
+        networks=networks,
+        pepper=row.pepper,
+        genuine=genuine,
     )

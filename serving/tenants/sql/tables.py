@@ -53,6 +53,7 @@ tenants = Table(
     Column("keep_responses", BigInteger),  # seconds, NULL: not kept
     Column("deployments", Text),  # JSON list, NULL: all
     Column("networks", Text),  # JSON list of CIDR, NULL: anywhere
+    Column("seal", Text),
 )
 
 api_keys = Table(
@@ -69,6 +70,8 @@ api_keys = Table(
     Column("roles", String, nullable=False, server_default="inference"),  # comma-separated
     Column("deployments", Text),  # JSON list, NULL: all
     Column("networks", Text),  # JSON list of CIDR, NULL: anywhere
+    Column("pepper", BigInteger, nullable=False, server_default="1"),  # version under which the digest is
+    Column("seal", Text),  # row_seal.py; NULL: not of this product
     Index("ix_api_keys_prefix", "prefix", unique=True),
     Index("ix_api_keys_digest", "digest", unique=True),
     Index("ix_api_keys_owner", "tenant", "name"),
@@ -85,6 +88,7 @@ limits = Table(
     Column("tokens_per_month", BigInteger),
     Column("concurrent_requests", BigInteger),
     Column("updated_at", UtcTime, nullable=False),
+    Column("seal", Text),
 )
 
 usage_records = Table(
