@@ -136,12 +136,16 @@ $(VENV)/.audit: $(VENV)/.python requirements/audit.txt
 	  --only-binary :all: -r requirements/audit.txt'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/openai-1.txt requirements/openai-2.txt tests/node/package-lock.json
+$(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/openai-1.txt requirements/openai-2.txt \
+  requirements/frameworks.txt requirements/llama-index.txt tests/node/package-lock.json
 	@bash requirements/step.sh "[dev] what checks and tests need" \
 	  '$(PIP) install --no-deps --require-hashes --only-binary :all: -r requirements/dev.txt'
 	@bash requirements/step.sh "[dev] older OpenAI clients that are in use" \
 	  'for major in 1 2; do rm -rf $(VENV)/clients/openai-$$major; $(PIP) install --no-deps --require-hashes \
 	  --only-binary :all: --target $(VENV)/clients/openai-$$major -r requirements/openai-$$major.txt; done'
-	@bash requirements/step.sh "[dev] the JavaScript client and Azurite" \
+	@bash requirements/step.sh "[dev] frameworks on top of them" \
+	  'for set in frameworks llama-index; do rm -rf $(VENV)/clients/$$set; $(PIP) install --no-deps --require-hashes \
+	  --only-binary :all: --target $(VENV)/clients/$$set -r requirements/$$set.txt; done'
+	@bash requirements/step.sh "[dev] the JavaScript clients and Azurite" \
 	  '$(BIN)/python tests/node/npm.py ci --prefix tests/node --ignore-scripts --loglevel=error >/dev/null'
 	@touch $@

@@ -15,3 +15,8 @@ compile=("$uv" pip compile --quiet --universal --python-version 3.11 --generate-
 "${compile[@]}" audit.in -o audit.txt
 # Older clients, each beside the current one's dependencies: only itself is installed, in a folder of its own.
 for major in 1 2; do "${compile[@]}" --no-deps openai-$major.in -o openai-$major.txt; done
+# Frameworks, each set with all that it needs, in a folder of its own. Only what has wheels.
+for set in frameworks llama-index; do
+  "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+    --only-binary :all: $set.in -o $set.txt
+done

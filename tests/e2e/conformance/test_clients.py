@@ -47,6 +47,18 @@ JAVASCRIPT = (
     "chat", "stream", "stream_with_usage", "tools", "structured_output", "embeddings", "files_and_batches", "responses",
     "models", "errors", "limits",
 )  # fmt: skip
+FRAMEWORK = ("turns", "stream", "tools", "schema")
+FRAMEWORKS = {
+    name: FRAMEWORK
+    for name in (
+        "Agents on Chat Completions", "Agents on Responses", "Pydantic AI on Chat Completions",
+        "Pydantic AI on Responses", "Pydantic AI at Azure", "LiteLLM openai", "LiteLLM azure", "LiteLLM azure_ai",
+    )
+} | {name: ("turns", "stream", "tools") for name in ("Haystack", "Haystack at Azure")}  # fmt: skip
+JAVASCRIPT_FRAMEWORKS = (
+    "AI SDK openai", "AI SDK openai.chat", "AI SDK azure", "AI SDK compatible", "Agents on Chat Completions",
+    "Agents on Responses",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,16 @@ CLIENTS = {
     "openai.js": Client(
         [sys.executable, "tests/node/node.py", "tests/node/openai.mjs"],
         {name: JAVASCRIPT for name in ("OpenAI", "AzureOpenAI")},
+    ),
+    "frameworks": Client([*PYTHON, f"{SCRIPTS}.frameworks_client"], FRAMEWORKS, version="frameworks"),
+    "llama-index": Client(
+        [*PYTHON, f"{SCRIPTS}.llama_index_client"],
+        {"OpenAILike": ("turns", "stream", "tools")},
+        version="llama-index",
+    ),
+    "frameworks.js": Client(
+        [sys.executable, "tests/node/node.py", "tests/node/frameworks.mjs"],
+        {name: FRAMEWORK for name in JAVASCRIPT_FRAMEWORKS},
     ),
 }
 
