@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -58,12 +59,24 @@ async def _holder(request: Request, parts: Parts) -> Caller:
 def client_address(request: Request, proxies: int) -> str | None:
     """Where the client is, when `proxies` of our own stand before us, each adding its peer to X-Forwarded-For.
 
-    Counted from our end: what a client writes into the header itself stands further left and is not believed.
+    Counted from our end: what a client writes into the header itself stands further left and is not believed. None
+    where no address stands: it goes into logs and the audit, where a client's words must not.
     """
     peer = request.client.host if request.client else ""
     chain = [part.strip() for value in request.headers.getlist("x-forwarded-for") for part in value.split(",")]
     chain.append(peer)
-    return chain[-1 - proxies] if len(chain) > proxies else None
+    return _address_in(chain[-1 - proxies]) if len(chain) > proxies else None
+
+
+def _address_in(text: str) -> str | None:
+    """An IP address, which some proxies write with its port (Azure's Application Gateway does)."""
+    host = text.partition("]")[0].removeprefix("[") if text.startswith("[") else text
+    if host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        return str(ip_address(host.partition("%")[0]))
+    except ValueError:
+        return None
 
 
 SignedIn = Annotated[Caller, Depends(identify)]

@@ -127,3 +127,17 @@ def test_the_openai_client_takes_a_token_and_understands_a_refusal(hospital: Sit
             else:
                 with pytest.raises(openai.AuthenticationError, match="Access token is missing"):
                     client.models.list()
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("10.1.2.3", "10.1.2.3"), ("10.1.2.3:4711", "10.1.2.3"), ("[2001:db8::1]:80", "2001:db8::1"),
+        ("9.9.9.9, 10.1.2.3", "10.1.2.3"), ("fe80::1%eth0", "fe80::1"),
+        ("Zebulon", ""), ("10.1.2.3, Zebulon", ""), ("", ""),
+    ],
+)  # fmt: skip
+async def test_only_an_address_gets_into_the_log_as_one(site: OpenSite, said: str, address: str) -> None:
+    open_site = site(server={"trusted_proxies": 1})
+    await open_site.client().post("/v1/chat/completions", json=chat(), headers={"x-forwarded-for": said})
+    assert open_site.log()[-1]["address"] == address and "Zebulon" not in str(open_site.log())
