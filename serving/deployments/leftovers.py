@@ -2,8 +2,8 @@
 child of one of them, keeps the port, and vLLM's engines may keep their GPUs.
 
 Each server keeps a record of itself in its state directory while it runs. What it starts is known by an id in its
-environment, or, where a process has written its title over that, by its output, which goes into the server's folders.
-Nothing else is touched, whatever it is called.
+environment, or, where a process has written its title over that, by its output, which goes into the server's folders,
+or, if the title is one of Ray's, by any file there that it has open. Nothing else is touched, whatever it is called.
 """
 
 from __future__ import annotations
@@ -56,10 +56,14 @@ class ServerRun:
                 return False
             if process.environ().get(RUN) == self.id:
                 return True
-            outputs = [str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in _OUTPUTS]
+            opened = {file.name: str(file.readlink()) for file in Path(f"/proc/{process.pid}/fd").iterdir()}
+            title = process.cmdline()[:1]
         except (psutil.Error, OSError):
             return False
-        return any(output.startswith(f"{folder}/") for output in outputs for folder in (self.scratch, *self.folders))
+        # Whoever reads a log has it open too, but does not write its output there, nor is it called as Ray's are.
+        rays = bool(title) and title[0].startswith("ray::")
+        files = [file for number, file in opened.items() if rays or number in _OUTPUTS]
+        return any(file.startswith(f"{folder}/") for file in files for folder in (self.scratch, *self.folders))
 
 
 class ServerRuns:
