@@ -23,6 +23,7 @@ from serving import settings as config
 from serving.app import load_settings
 from serving.backends import build_guard
 from serving.commands.doctor_disks import about_disks
+from serving.commands.doctor_rows import about_rows
 from serving.commands.finding import Finding, State
 from serving.commands.serve import CannotStart, check_machine, memory_needed
 from serving.deployments import weights
@@ -136,6 +137,7 @@ def about_configuration(settings: Settings) -> Iterator[Finding]:
     except CannotStart as error:
         yield Finding("can start", "missing", str(error))
     yield from about_disks(settings)
+    yield from about_rows(settings)
     for guard in settings.guards:
         yield _about_guard(guard)
     for deployment in settings.deployments:
