@@ -148,13 +148,13 @@ class Mallory:
             return Answer(RESET)
 
     async def steadily(
-        self, action: Callable[[int], Awaitable[object]], *, rate: float, at_most: int = 8, first: int = 0
+        self, action: Callable[[int], Awaitable[object]], *, rate: float, at_most: int = 8, total: int = 10**9
     ) -> None:
-        """Act so often a second until the time is over, whatever becomes of it, but never so many at a time."""
+        """Act so often a second until the time is over, but never so many at a time, and so many in all."""
         running: set[asyncio.Task[object]] = set()
-        due, number = time.monotonic(), first
+        due, number = time.monotonic(), 0
         while self.left > 0:
-            if len(running) < at_most:
+            if len(running) < at_most and number < total:
                 task = asyncio.ensure_future(action(number))
                 running.add(task)
                 task.add_done_callback(running.discard)

@@ -16,7 +16,9 @@ HELD = "held"
 
 
 def holding(count: int, data: Callable[[Mallory, int], bytes] | None = None, drip: bytes = b"") -> Run:
-    """So many connections at a time that begin something and then do nothing, or send a little more every second."""
+    """So many connections that begin something and then do nothing, or send a little more every second. Each is tried
+    once: who is refused does not come again.
+    """
 
     async def hold(mallory: Mallory, number: int) -> None:
         try:
@@ -38,7 +40,7 @@ def holding(count: int, data: Callable[[Mallory, int], bytes] | None = None, dri
             mallory.tally[RESET] += 1
 
     async def run(mallory: Mallory) -> None:
-        await mallory.steadily(lambda n: hold(mallory, n), rate=count / 2, at_most=count)
+        await mallory.steadily(lambda n: hold(mallory, n), rate=count / 2, at_most=count, total=count)
 
     return run
 

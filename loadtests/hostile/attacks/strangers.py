@@ -11,6 +11,8 @@ from loadtests.hostile.wire import Mallory
 
 REFUSED = gets(400, 401, 403, 404, 405, 408, 413, 414, 429, 431, "closed")
 DOCUMENTS = REFUSED | gets(200, 304, 307)
+NOWHERE = DOCUMENTS | gets(503)
+"""HAProxy says 503 to what is no path, such as `*`: it knows of no gateway for it."""
 
 
 def getting(*paths: str, rate: float = 100.0, at_most: int = 40) -> Run:
@@ -133,12 +135,12 @@ ATTACKS = (
     _of("almost the key", "a known prefix, another end", asking(almost_the_key, rate=100, at_most=40)),
     _of("invented tokens", "JWTs of nobody", asking(invented_tokens, rate=50, at_most=20), REFUSED),
     _of("keys in odd places", "cookies, queries, other schemes", asking(keys_in_odd_places, rate=50, at_most=20)),
-    _of("unknown paths", "and those of other products", asking(unknown_paths, rate=100, at_most=40), DOCUMENTS),
+    _of("unknown paths", "and those of other products", asking(unknown_paths, rate=100, at_most=40), NOWHERE),
     _of(
         "odd methods",
         "OPTIONS, TRACE, CONNECT, none",
         asking(odd_methods, rate=100, at_most=40, patience=5),
-        DOCUMENTS | gets(501, "reset", "silent"),
+        NOWHERE | gets(501, "reset", "silent"),
     ),
     _of("huge headers", "60 KB, 2,000 of them", asking(huge_headers, rate=50, at_most=20), DOCUMENTS | gets("reset")),
     _of(
