@@ -42,6 +42,10 @@ _ADAPTERS_AT_A_TIME = 8
 _OPEN_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health"})
 _USAGE_PATH = "/usage/"
 _WORDS = "The patient was seen in clinic and reports no new symptoms."
+_SAMPLED = {"max_tokens": 2, "temperature": 0.7, "top_p": 0.9, "top_k": 20, "logprobs": 2}
+_WARM: tuple[dict[str, Any], ...] = ({"max_tokens": 4}, _SAMPLED, _SAMPLED | {"n": 2})
+"""vLLM compiles its sampler at the first answer that is sampled, for one row and again for several: a first caller with
+a temperature stopped everybody's streams for 8.6 s (two cores)."""
 
 
 class WarmUpFailed(Exception):
@@ -129,16 +133,16 @@ class ModelReplica:
 
 
 async def warm_up(app: ASGIApp, deployment: Deployment) -> None:
-    """One short answer, before Serve counts the replica as running: what a first request pays (kernels, caches, a
+    """Some short answers, before Serve counts the replica as running: what a first request pays (kernels, caches, a
     tokenizer) is paid, and a replica that cannot answer takes none. Raises WarmUpFailed.
     """
     pooling = engine_of(deployment).args.get("runner") == "pooling"
     path, words = ("/v1/embeddings", {"input": _WORDS}) if pooling else ("/v1/completions", {"prompt": _WORDS})
-    body = {"model": deployment.name, **words} | ({} if pooling else {"max_tokens": 4})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://warm-up") as client:
-        answer = await client.post(path, json=body, timeout=None)
-    if answer.status_code != 200:
-        raise WarmUpFailed(f"the engine of '{deployment.name}' is up and answers {answer.status_code}")
+        for fields in [{}] if pooling else _WARM:
+            answer = await client.post(path, json={"model": deployment.name, **words, **fields}, timeout=None)
+            if answer.status_code != 200:
+                raise WarmUpFailed(f"the engine of '{deployment.name}' is up and answers {answer.status_code}")
 
 
 def _end_engine() -> None:
