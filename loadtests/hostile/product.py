@@ -57,7 +57,16 @@ class HostileServer(Server):
         self.foreign = ""
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+            self._prepare()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _prepare(self) -> None:
+        """The tenants, their keys, and a file of the bystander's that the attacker would like to have."""
         administrator = (self.folder / "state" / "admin.key").read_text().strip()
         for tenant in ("ward", "mallory"):
             self._told(administrator, "POST", "tenants", {"id": tenant, "name": tenant})
@@ -69,7 +78,6 @@ class HostileServer(Server):
         made = httpx.post(f"{self.url}/v1/files", files=form, headers=headers, timeout=30)
         self.foreign = str(made.json().get("id", "file-0"))
         time.sleep(_REFRESH_S)
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.stop()
