@@ -125,7 +125,7 @@ async def test_each_tenant_has_a_cache_namespace_of_its_own_that_does_not_tell_i
 async def test_vllm_is_asked_with_the_internal_secret_and_never_with_the_callers_key(tmp_path: Path) -> None:
     async with vllm_gateway(tmp_path) as (ask, running):
         await ask("ward")
-    secret = Secrets.load(tmp_path).engine
+    secret = Secrets.load(tmp_path).engine.writing.text
     assert [headers["x-clinserve-engine"] for headers in running.headers] == [secret, secret]
     assert "csk_" not in str(running.headers)
 

@@ -77,7 +77,7 @@ def test_a_secret_is_new_each_time_whole_and_what_the_product_takes(tmp_path: Pa
     assert one.keys() == other.keys() and not set(one.values()) & set(other.values())
     assert is_key_text(one["admin-key"]) and is_key_text(one["demo-key"]) and len(one[secrets.RAY_TOKEN]) == 64
     variables = {f"CLINSERVE_{name.upper().replace('-', '_')}": value for name, value in one.items()}
-    assert Secrets.load(tmp_path, variables).engine == one["engine-secret"]
+    assert Secrets.load(tmp_path, variables).engine.writing.text == one["engine-secret"]
     assert not (tmp_path / "secrets").exists(), "none was missing"
 
 

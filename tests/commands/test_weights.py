@@ -61,14 +61,14 @@ def test_weights_are_pulled_verified_and_named(config: Config, tmp_path: Path) -
     assert pulled.exit_code == 0 and f"  {place}\n" in pulled.stdout and files_of(place) == files_of(DEMO)
     verified = run(file, "verify", "notes")
     assert f"  {digest_of(DEMO)}  {place}  as pinned" in verified.stdout
-    assert run(file, "digest", str(place)).stdout == f"{digest_of(DEMO)}\n"
+    assert CliRunner().invoke(cli, ["weights", "digest", str(place)]).stdout == f"{digest_of(DEMO)}\n"
     (place / "config.json").write_text("{}")
     assert "is pinned" in refused(run(file, "verify")) and "is pinned" in refused(run(file, "pull"))
 
 
 def test_what_cannot_be_done_is_one_line(config: Config) -> None:
     assert "there is no deployment 'echo' with weights" in refused(run(config(), "pull", "echo"))
-    assert "there is no directory nowhere" in refused(run(config(), "digest", "nowhere"))
+    assert "there is no directory nowhere" in refused(CliRunner().invoke(cli, ["weights", "digest", "nowhere"]))
     assert "is pinned" in refused(run(config(digest=WRONG), "pull"))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import logging.config
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,6 +106,7 @@ async def test_a_file_under_another_name_is_a_field_and_bounded_as_one() -> None
 
 
 async def test_no_byte_of_a_broken_body_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})  # as uvicorn does: it enables them all
     with pytest.raises(InvalidRequest):
         await read(b"--cuX Zephyrine")
     assert not caplog.records
