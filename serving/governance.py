@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from serving import settings as config
 from serving.commands.audit_file import anchors_of_log
 from serving.commands.office import Office
-from serving.engines.deaths import KEPT_SECONDS, Deaths, MemoryDeaths, SharedDeaths
+from serving.engines.deaths import KEPT_SECONDS, ONE_DEATH_SECONDS, Deaths, MemoryDeaths, SharedDeaths
 from serving.secrets import AdministrationSecrets, NoVault, Secrets, SecretSource, Vault
 from serving.settings import Settings
 from serving.telemetry.metrics import Metrics
@@ -292,7 +292,11 @@ def build_deaths(settings: Settings, secrets: Secrets) -> Deaths:
     if not settings.quotas.redis:
         return MemoryDeaths()
     password, timeout = secrets.redis_password or None, settings.quotas.redis_timeout
-    return SharedDeaths(RedisDeathCounts(settings.quotas.redis, password, seconds=KEPT_SECONDS, timeout=timeout))
+    return SharedDeaths(
+        RedisDeathCounts(
+            settings.quotas.redis, password, seconds=KEPT_SECONDS, one_death=ONE_DEATH_SECONDS, timeout=timeout
+        )
+    )
 
 
 def issuers_of(settings: Settings) -> list[Issuer]:

@@ -2,7 +2,7 @@
 
 A replica dies of many things, and what was in flight in it is nearly always innocent: it goes to another, as ever.
 Twice within minutes is no chance. The same request is known by a digest of what the engine got, made with its tenant's
-secret.
+secret; of many alike that a replica had when it died, that is one death.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ KEPT_SECONDS = 300.0
 _MOST = 10_000
 _UNTOLD = 1000
 _EVERY_SECONDS = 1.0
+ONE_DEATH_SECONDS = 5.0
+"""Connections to a replica that break within so long broke of the same death."""
 _AWAY = (OSError, TimeoutError)
 
 
@@ -38,8 +40,8 @@ class Deaths(Protocol):
         """Deaths in the last minutes, as far as is known here."""
         ...
 
-    def happened(self, digest: str) -> int:
-        """One more; then the same."""
+    def happened(self, digest: str, replica: str) -> int:
+        """This replica has died with it; then the same."""
         ...
 
     async def start(self) -> None: ...
@@ -57,6 +59,8 @@ class MemoryDeaths:
         self._clock = clock
         self._known: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """Deaths, and until when they count; the last to die at the end."""
+        self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
+        """Of which digest and replica the last death is, and when it was."""
 
     @property
     def are_none(self) -> bool:
@@ -66,10 +70,21 @@ class MemoryDeaths:
         deaths, until = self._known.get(digest, (0, 0.0))
         return deaths if until > self._clock() else 0
 
-    def happened(self, digest: str) -> int:
-        deaths = self.of(digest) + 1
-        self.heard(digest, deaths, self._seconds)
-        return deaths
+    def happened(self, digest: str, replica: str) -> int:
+        if self._is_another(digest, replica):
+            self.heard(digest, self.of(digest) + 1, self._seconds)
+        return self.of(digest)
+
+    def _is_another(self, digest: str, replica: str) -> bool:
+        """Not the death of which this digest has been told already."""
+        now, death = self._clock(), (digest, replica)
+        is_another = now - self._told.get(death, -ONE_DEATH_SECONDS) >= ONE_DEATH_SECONDS
+        if is_another:
+            self._told[death] = now
+            self._told.move_to_end(death)
+            while len(self._told) > self._most:
+                self._told.popitem(last=False)
+        return is_another
 
     def heard(self, digest: str, deaths: int, seconds: float) -> None:
         """So many there have been, wherever; they count for so long."""
@@ -86,7 +101,10 @@ class MemoryDeaths:
 class DeathCounts(Protocol):
     """What all gateways have seen, somewhere else. Raises OSError or TimeoutError when it is away."""
 
-    async def add(self, digests: Sequence[str]) -> None: ...
+    async def add(self, deaths: Sequence[tuple[str, str]]) -> None:
+        """deaths: digests, each with the replica. One that another gateway has told too counts once."""
+        ...
+
     async def recent(self) -> Mapping[str, tuple[int, float]]:
         """Deaths by digest, and for how many seconds they still count."""
         ...
@@ -101,12 +119,14 @@ class SharedDeaths(MemoryDeaths):
         super().__init__(seconds=seconds)
         self._counts = counts
         self._every = every
-        self._untold: list[str] = []
+        self._untold: list[tuple[str, str]] = []
         self._sharing: asyncio.Task[None] | None = None
 
-    def happened(self, digest: str) -> int:
-        self._untold = [*self._untold[-_UNTOLD + 1 :], digest]
-        return super().happened(digest)
+    def _is_another(self, digest: str, replica: str) -> bool:
+        is_another = super()._is_another(digest, replica)
+        if is_another:
+            self._untold = [*self._untold[-_UNTOLD + 1 :], (digest, replica)]
+        return is_another
 
     async def start(self) -> None:
         self._sharing = asyncio.create_task(self._share())

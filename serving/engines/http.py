@@ -108,7 +108,7 @@ class HttpEngine:
             self._unfinished.pop(request.request_id, None)
             is_whole = True
         except AnswerBroke:
-            self._died_of(request)
+            self._died_of(request, opened.place.url)
             raise
         finally:
             self._answering.discard(opened.response)
@@ -166,7 +166,7 @@ class HttpEngine:
                     try:
                         return await self._ask(place, request, payload, headers, pause=tries.pause_before(place.url))
                     except NotTaken as failure:
-                        if failure.broke and self._died_of(request) >= FATAL:
+                        if failure.broke and self._died_of(request, place.url) >= FATAL:
                             raise self._fatal() from failure
                         if not tries.go_on_after(failure, place.url):
                             raise EngineUnavailable(retry_after=RETRY_AFTER) from failure
@@ -182,9 +182,11 @@ class HttpEngine:
         finally:
             self._opening.discard(clock)
 
-    def _died_of(self, request: EngineRequest) -> int:
+    def _died_of(self, request: EngineRequest, replica: str) -> int:
         """How many replicas have, as far as one can see. Others' are not seen: one address stands for all of them."""
-        return self._deaths.happened(digest_of(request, self._model)) if self._ours and not self._is_cut else 0
+        if not self._ours or self._is_cut:
+            return 0
+        return self._deaths.happened(digest_of(request, self._model), replica)
 
     def _fatal(self) -> FatalRequest:
         self._on_fatal()

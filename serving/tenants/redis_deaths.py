@@ -6,6 +6,7 @@ A counter for each digest, which expires, and the digests in the order of their 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,18 +23,27 @@ MOST = 1000
 
 
 class RedisDeathCounts:
-    """Belongs to one event loop; opens nothing before the first call. seconds: for how long a death counts. timeout:
-    seconds, after which Redis is away, which is a TimeoutError.
+    """Belongs to one event loop; opens nothing before the first call. seconds: for how long a death counts. one_death:
+    seconds, within which gateways tell of the same death. timeout: seconds, after which Redis is away, which is a
+    TimeoutError.
     """
 
-    def __init__(self, url: str, password: str | None, *, seconds: float, timeout: float = 0.25) -> None:
+    def __init__(
+        self, url: str, password: str | None, *, seconds: float, one_death: float = 5.0, timeout: float = 0.25
+    ) -> None:
         self._redis: Redis = connect(url, password, connections=2)
         self._seconds = seconds
+        self._one_death = round(one_death * 1000)
         self._timeout = timeout
 
-    async def add(self, digests: Sequence[str]) -> None:
+    async def add(self, deaths: Sequence[tuple[str, str]]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
-        for digest in digests:
+        for digest, replica in deaths:
+            name = f"{PREFIX}told:{digest}:{hashlib.blake2b(replica.encode(), digest_size=8).hexdigest()}"
+            pipeline.set(name, 1, nx=True, px=self._one_death)
+        new = await self._run(pipeline)
+        pipeline = self._redis.pipeline(transaction=False)
+        for digest in [digest for (digest, _), is_new in zip(deaths, new, strict=True) if is_new]:
             pipeline.incr(PREFIX + digest)
             pipeline.pexpire(PREFIX + digest, round(self._seconds * 1000))
             pipeline.zadd(RECENT, {digest: time.time()})

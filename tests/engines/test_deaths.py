@@ -93,16 +93,25 @@ async def test_an_endpoint_of_others_has_one_address_for_all_its_replicas() -> N
     assert deaths.are_none
 
 
+async def test_a_replica_that_dies_with_many_alike_has_died_once() -> None:
+    """Prompts are alike more often than one thinks: of probes, of load tests, of forms."""
+    now = 0.0
+    deaths = MemoryDeaths(clock=lambda: now)
+    assert [deaths.happened("a", "one") for _ in range(20)] == [1] * 20
+    now = 60.0
+    assert deaths.happened("a", "one") == 2, "a new replica at the old one's address"
+
+
 async def test_it_is_refused_for_some_minutes_and_the_memory_is_bounded() -> None:
     now = 0.0
     deaths = MemoryDeaths(seconds=300, most=2, clock=lambda: now)
-    assert [deaths.happened("a"), deaths.happened("a")] == [1, 2]
+    assert [deaths.happened("a", "one"), deaths.happened("a", "other")] == [1, 2]
     now = 299.0
     assert deaths.of("a") == 2
     now = 301.0
-    assert deaths.of("a") == 0 and deaths.happened("a") == 1
+    assert deaths.of("a") == 0 and deaths.happened("a", "one") == 1
     for digest in "bcd":
-        deaths.happened(digest)
+        deaths.happened(digest, "one")
     assert [deaths.of(digest) for digest in "abcd"] == [0, 0, 1, 1]
 
 

@@ -18,8 +18,10 @@ const urgent = z.object({ urgent: z.boolean() });
 const few = { temperature: 0, maxOutputTokens: 100, maxRetries: 0, providerOptions: { openai: { store: false } } };
 setTracingDisabled(true);
 
-function aiSdk(model, { penalised = true } = {}) {
-  const settings = penalised ? { ...few, frequencyPenalty: 1.5 } : few;
+// A small model fills the arguments of a call with spaces, which its grammar allows, unless they are penalised. Where an
+// SDK cannot say so, the echo engine is `caller`.
+function aiSdk(model, caller = model) {
+  const settings = caller === model ? { ...few, frequencyPenalty: 1.5 } : few;
   return {
     async turns() {
       const first = await generateText({ model, ...settings, messages: ASK });
@@ -42,7 +44,7 @@ function aiSdk(model, { penalised = true } = {}) {
       });
       const prepareStep = ({ stepNumber }) => ({ toolChoice: stepNumber ? "none" : "required" });
       const options = { tools: { refer }, prepareStep, stopWhen: stepCountIs(2) };
-      await generateText({ model, ...settings, messages: ASK, ...options });
+      await generateText({ model: caller, ...settings, messages: ASK, ...options });
       assert.ok(called.length && called.every((value) => typeof value === "boolean"));
     },
     async schema() {
@@ -53,7 +55,8 @@ function aiSdk(model, { penalised = true } = {}) {
 }
 
 function agents(Model) {
-  const model = new Model(new OpenAI({ baseURL: `${SITE.url}/v1`, apiKey, maxRetries: 0 }), SITE.chat);
+  const client = new OpenAI({ baseURL: `${SITE.url}/v1`, apiKey, maxRetries: 0 });
+  const [model, caller] = [SITE.chat, SITE.faulty].map((name) => new Model(client, name));
   const modelSettings = { temperature: 0, maxTokens: 100 };
   const agent = (more = {}) => new Agent({ name: "ward", instructions: "Be brief.", model, modelSettings, ...more });
   return {
@@ -78,7 +81,7 @@ function agents(Model) {
         execute: async ({ urgent }) => (called.push(urgent), "Done."),
       });
       const wanted = { ...modelSettings, toolChoice: "required" };
-      const who = agent({ tools: [refer], modelSettings: wanted, toolUseBehavior: "stop_on_first_tool" });
+      const who = agent({ model: caller, tools: [refer], modelSettings: wanted, toolUseBehavior: "stop_on_first_tool" });
       assert.equal((await run(who, QUESTION)).finalOutput, "Done.");
       assert.equal(typeof called[0], "boolean");
     },
@@ -91,7 +94,7 @@ function agents(Model) {
 const AZURE = { baseURL: `${SITE.url}/openai`, apiKey, apiVersion: "2024-10-21", useDeploymentBasedUrls: true };
 const openai = () => createOpenAI({ baseURL: `${SITE.url}/v1`, apiKey });
 const CLIENTS = {
-  "AI SDK openai": () => aiSdk(openai()(SITE.chat), { penalised: false }), // on Responses, its default
+  "AI SDK openai": () => aiSdk(openai()(SITE.chat), openai()(SITE.faulty)), // on Responses, its default
   "AI SDK openai.chat": () => aiSdk(openai().chat(SITE.chat)),
   "AI SDK azure": () => aiSdk(createAzure(AZURE).chat(SITE.chat)),
   "AI SDK compatible": () =>

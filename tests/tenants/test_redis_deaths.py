@@ -33,9 +33,9 @@ async def gateways(url: str, *, seconds: float = 300) -> AsyncGenerator[tuple[De
 
 async def test_every_gateway_hears_of_it(server: RedisServer) -> None:
     async with gateways(server.url) as (first, second):
-        first.happened("a")
+        first.happened("a", "one")
         await until(lambda: second.of("a") == 1)
-        assert second.happened("a") == 2
+        assert second.happened("a", "other") == 2
         await until(lambda: first.of("a") == 2)
     async with gateways(server.url) as (third, _):  # one that starts later
         await until(lambda: third.of("a") == 2)
@@ -43,16 +43,24 @@ async def test_every_gateway_hears_of_it(server: RedisServer) -> None:
 
 async def test_what_all_have_seen_expires(server: RedisServer) -> None:
     async with gateways(server.url, seconds=0.3) as (first, second):
-        first.happened("a")
+        first.happened("a", "one")
         await until(lambda: second.of("a") == 1)
         await until(lambda: second.of("a") == 0)
+
+
+async def test_two_gateways_that_had_the_same_at_one_replica_tell_of_one_death(server: RedisServer) -> None:
+    async with gateways(server.url) as (first, second):
+        for gateway in (first, second, first, second):
+            gateway.happened("a", "one")
+        await asyncio.sleep(0.5)
+        assert (first.of("a"), second.of("a")) == (1, 1)
 
 
 async def test_without_redis_each_gateway_knows_its_own_and_tells_it_later(server: RedisServer) -> None:
     async with gateways(server.url) as (first, second):
         await until(lambda: True)
         server.pause()
-        assert [first.happened("a"), first.happened("a"), second.of("a")] == [1, 2, 0]
+        assert [first.happened("a", "one"), first.happened("a", "other"), second.of("a")] == [1, 2, 0]
         await asyncio.sleep(0.5)
         server.resume()
         await until(lambda: second.of("a") >= 2)
@@ -60,7 +68,7 @@ async def test_without_redis_each_gateway_knows_its_own_and_tells_it_later(serve
 
 async def test_what_is_shared_is_bounded(server: RedisServer) -> None:
     counts = RedisDeathCounts(server.url, None, seconds=60, timeout=10)
-    await counts.add([f"d{number}" for number in range(MOST + 10)])
+    await counts.add([(f"d{number}", "one") for number in range(MOST + 10)])
     known = await counts.recent()
     await counts.close()
     assert len(known) == MOST and f"d{MOST}" in known and RECENT.startswith("{clinserve}")

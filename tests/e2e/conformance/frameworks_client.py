@@ -86,7 +86,7 @@ def agents(kind: str) -> dict[str, Callable[[], None]]:
 
     def tools() -> None:
         tool = sdk.function_tool(refer_to_allergist)
-        wanted = sdk.ModelSettings(**SETTINGS, tool_choice="required")
+        wanted = sdk.ModelSettings(**SETTINGS, tool_choice="required", extra_body={"frequency_penalty": 1.5})
         who = agent(tools=[tool], model_settings=wanted)  # it lets go of `required` after the first call by itself
         with contextlib.suppress(sdk.MaxTurnsExceeded):  # a small model likes to call
             run(who, f"{NOTE} Refer her.", max_turns=2)

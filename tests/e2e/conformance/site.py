@@ -61,6 +61,7 @@ def token(issuer: LocalIssuer, *, age: float = 0) -> str:
     """One as Entra signs it for azure-identity; it is good for an hour."""
     issued = time.time() - age
     claims = {"iss": f"{issuer.url}/{DIRECTORY}/v2.0", "aud": "https://ml.azure.com", "tid": DIRECTORY, "ver": "2.0"}
+    claims |= {"azp": "33333333-aaaa-4bbb-8ccc-000000000001", "scp": "user_impersonation"}  # no access token is without
     claims |= {"oid": "22222222-aaaa-4bbb-8ccc-000000000001", "iat": issued, "nbf": issued, "exp": issued + 3600}
     return issuer.sign(claims)
 
