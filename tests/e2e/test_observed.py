@@ -106,7 +106,8 @@ def test_every_panel_shows_something_and_every_metric_of_the_rules_is_there(prod
     vllms = {name for name in read if name.startswith("vllm:")}
     text = httpx.get(product.metrics_url, timeout=30).text
     assert len(vllms) > 9 and [name for name in vllms if f"\n{name}{{" not in text] == []
-    with prometheus(product.url.removeprefix("http://"), tmp_path) as asked:
+    target = product.metrics_url.removeprefix("http://").removesuffix("/metrics")
+    with prometheus(target, tmp_path) as asked:
         asked.wait_for('up{job="clinserve"} == 1')
         end = time.monotonic() + 6
         while time.monotonic() < end:

@@ -15,8 +15,8 @@ from tests.e2e.conformance.scenarios import ASK, NOTE, SITE, TOOL, perform
 QUESTION = ASK[0]["content"]
 
 
-def client(**more: Any) -> OpenAILike:
-    at: Any = {"model": SITE.chat, "api_base": f"{SITE.url}/v1", "api_key": SITE.keys["any"], "context_window": 2048}
+def client(model: str = SITE.chat, **more: Any) -> OpenAILike:
+    at: Any = {"model": model, "api_base": f"{SITE.url}/v1", "api_key": SITE.keys["any"], "context_window": 2048}
     return OpenAILike(
         **at, is_chat_model=True, is_function_calling_model=True, temperature=0, max_tokens=100,
         additional_kwargs={"frequency_penalty": 1.5}, **more,
@@ -44,7 +44,8 @@ def tools() -> None:
         return f"Done, {urgent}."
 
     tool = FunctionTool.from_defaults(refer, name=TOOL)
-    answer = client().chat_with_tools([tool], user_msg=f"{NOTE} Refer her.", tool_required=True)
+    calling = client(SITE.faulty)  # the echo engine: a small model does not come to the end of a call
+    answer = calling.chat_with_tools([tool], user_msg=f"{NOTE} Refer her.", tool_required=True)
     [call] = client().get_tool_calls_from_response(answer)
     assert call.tool_name == TOOL and isinstance(call.tool_kwargs["urgent"], bool)
     result = ChatMessage(role=MessageRole.TOOL, content="Done.", additional_kwargs={"tool_call_id": call.tool_id})
