@@ -19,7 +19,7 @@ from serving.gateway.fleet import Replicas
 from serving.scaling.told import Told
 
 _KEPT_SECONDS = 1.0
-"""The controller is asked at most so often, however many look."""
+"""Seconds between two questions to the controller, however many callers ask."""
 _ANSWER_SECONDS = 3.0
 _STARTING = ("STARTING", "UPDATING", "RECOVERING")
 _STOPPING = ("STOPPING", "PENDING_MIGRATION")

@@ -179,7 +179,7 @@ class Audit(Section):
         description="How long every record is kept at least; `audit prune` deletes older ones only. Default: for ever.",
     )
     prune_approvals: Literal[0, 1] = Field(
-        1, description="Administrators besides the one who asks that must agree to a pruning. 0: one person decides."
+        1, description="How many other administrators must agree to a pruning. 0: one person decides."
     )
     check: Seconds = Field(
         600.0, description="How often each gateway looks whether its anchors still fit the database; 0: never."

@@ -249,7 +249,7 @@ class Telemetry(Section):
         "API's, so 9464.",
     )
     metrics_interval: Seconds = Field(
-        1.0, description="They are worked out at most so often; who asks in between gets the same page."
+        1.0, description="Metrics are rendered once in this time. Scrapes in between get the same page."
     )
     tenants: tuple[str, ...] = Field((), description="Tenants that have metrics of their own in any case.")
     max_tenants: int = Field(

@@ -64,8 +64,6 @@ def test_a_record_that_comes_again_counts_once_even_beside_new_ones(store: Usage
 def test_one_that_cannot_be_kept_does_not_keep_the_others_out(
     store: UsageStore, tmp_path: Path, value: dict[str, object]
 ) -> None:
-    if isinstance(store, MemoryUsage):
-        pytest.skip("memory holds anything")
     spool = tmp_path / "spool"
     writer = BatchWriter[UsageRecord](store.add, encode=encoded, decode=decoded, spool=spool)
     for one in (record("a"), record("bad", **value), record("b")):
@@ -73,8 +71,9 @@ def test_one_that_cannot_be_kept_does_not_keep_the_others_out(
     writer.start()
     assert writer.flush(10)
     writer.close()
-    assert [one.id for one in store.records(UsageQuery())] == ["a", "b"]
-    assert [path.suffix for path in spool.iterdir()] == [".bad"]
+    holds_anything = isinstance(store, MemoryUsage)
+    assert {one.id for one in store.records(UsageQuery())} == {"a", "b"} | ({"bad"} if holds_anything else set())
+    assert [path.suffix for path in spool.glob("*")] == ([] if holds_anything else [".bad"])
 
 
 def test_sums_are_by_what_the_query_groups_by(store: UsageStore) -> None:
