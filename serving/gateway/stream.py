@@ -1,5 +1,6 @@
 """What may happen to an answer on its way out: settled() pays, started() waits for its first bytes, EventStream and
-whole() send it. Bytes are passed on as they came; only the event with the usage is looked into.
+whole() send it. Bytes are passed on as they came. Here only events with a usage are read; for the audit all are
+(digests.py).
 
 Four facts hold this file together (measured, Starlette 1.10):
 1. A generator that was never started does not run its `finally`: nothing is awaited between settled() and started().
